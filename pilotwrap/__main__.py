@@ -1,0 +1,5 @@
+"""`python -m pilotwrap VERB`."""
+
+from pilotwrap.cli.main import program
+
+program()

@@ -1,0 +1,95 @@
+"""`pilotwrap VERB`: finds the verb's module, runs it, and turns every end into one line and an exit code."""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pilotwrap import __version__
+from pilotwrap.model.reasons import EXIT_CODES
+
+VERBS = {
+    "inspect": "look at this node, or interpret a snapshot from elsewhere",
+    "plan": "print what a run would do, without doing it",
+    "run": "the main job: run specs, or fetch PanDA jobs and run them",
+    "why": "say in one sentence why a run ended, then the evidence",
+    "flush": "send what a dead run left unreported",
+    "starter": "print the one-file starter for a host with nothing but Python",
+    "demo": "the whole flow here with an embedded server, in under a minute",
+    "lab": "the embedded PanDA server: serve, put, jobs",
+    "schema": "print the JSON Schema of one of the values",
+    "machines": "list the machines that are known",
+}
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of one verb; its module is imported only now."""
+    module = importlib.import_module(f"pilotwrap.cli.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"pilotwrap {verb}",
+        description=VERBS.get(verb, ""),
+        epilog=f"example: {module.EXAMPLE}",
+    )
+    module.arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors come out as one line on stderr."""
+    if not argv or argv[0] in {"-h", "--help"}:
+        print(overview())
+        return 0 if argv else EXIT_CODES["usage"]
+    if argv[0] in {"-V", "--version"}:
+        print(f"pilotwrap {__version__}")
+        return 0
+    if argv[0] not in VERBS and argv[0] != "controller":
+        print(f"pilotwrap: no verb {argv[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
+        return EXIT_CODES["usage"]
+    return _run_verb(argv[0], argv[1:])
+
+
+def overview() -> str:
+    """Return the page that `pilotwrap --help` prints."""
+    rows = "\n".join(f"  {verb:<9} {summary}" for verb, summary in VERBS.items())
+    return f"usage: pilotwrap VERB …\n\n{rows}\n\nexample: pilotwrap demo\n`pilotwrap VERB --help` says more of each."
+
+
+def _run_verb(verb: str, rest: Sequence[str]) -> int:
+    module = importlib.import_module(f"pilotwrap.cli.{verb}")
+    if hasattr(module, "direct"):  # parsed elsewhere: the starter passes its words on unread
+        outcome = module.direct(rest)
+        if isinstance(outcome, int):
+            return outcome
+    from pilotwrap.model.errors import PilotwrapError  # noqa: PLC0415 - not needed by a verb that is passed on
+
+    try:
+        options = parser_of(verb).parse_args(rest)
+        return int(module.main(options))
+    except PilotwrapError as error:
+        return _tell(error, as_json="--json" in rest)
+    except KeyboardInterrupt:
+        print("pilotwrap: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _tell(error: Exception, *, as_json: bool) -> int:
+    from pilotwrap.model.errors import PilotwrapError  # noqa: PLC0415
+
+    assert isinstance(error, PilotwrapError)  # noqa: S101 - its caller catches nothing else
+    logging.getLogger(__name__).debug("ended by", exc_info=error)
+    print(f"pilotwrap: {error.reason}: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"reason": error.reason, "exit_code": error.exit_code, "message": str(error)}))
+    return error.exit_code
+
+
+def program() -> NoReturn:
+    """Be the program `pilotwrap`."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Pure; Snapshot to NodeFacts to AllocationFacts."""

@@ -1,0 +1,1 @@
+"""The embedded PanDA server, for tests and tutorials."""

@@ -1,0 +1,1 @@
+"""The PanDA client, its credentials, and the spool."""

@@ -1,0 +1,1 @@
+"""Pure; facts and a JobSpec to a Plan."""

@@ -1,0 +1,1 @@
+"""What needs a library and a child process to find out."""
