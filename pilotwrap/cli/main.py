@@ -64,7 +64,7 @@ def _run_verb(verb: str, rest: Sequence[str]) -> int:
         outcome = module.direct(rest)
         if isinstance(outcome, int):
             return outcome
-    from pilotwrap.model.errors import PilotwrapError  # noqa: PLC0415 - not needed by a verb that is passed on
+    from pilotwrap.model.errors import PilotwrapError
 
     try:
         options = parser_of(verb).parse_args(rest)
@@ -80,7 +80,7 @@ def _run_verb(verb: str, rest: Sequence[str]) -> int:
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
-    from pilotwrap.model.errors import PilotwrapError  # noqa: PLC0415
+    from pilotwrap.model.errors import PilotwrapError
 
     assert isinstance(error, PilotwrapError)  # noqa: S101 - its caller catches nothing else
     logging.getLogger(__name__).debug("ended by", exc_info=error)

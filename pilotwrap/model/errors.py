@@ -1,19 +1,19 @@
 """Every way to fail: what happened, why, what to do next; each class fixes its reason.
 
 PilotwrapError
-├── BadInputError          bad-input       2   a spec, a file, a value that was given
-├── UsageError        usage           2   the command line
-├── NodeUnusableError      node-unusable   3   this node cannot run the job
-├── AllocationError   allocation      3   account, nodes or hours
-├── LauncherError     launcher        3   srun, mpiexec, … or what they need
-├── BindingError      binding         3   CPUs or devices are not those promised
-├── ImageError        image           3   the image or the way into it
+├── BadInputError         bad-input       2   a spec, a file, a value that was given
+├── UsageError            usage           2   the command line
+├── NodeUnusableError     node-unusable   3   this node cannot run the job
+├── AllocationError       allocation      3   account, nodes or hours
+├── LauncherError         launcher        3   srun, mpiexec, … or what they need
+├── BindingError          binding         3   CPUs or devices are not those promised
+├── ImageError            image           3   the image or the way into it
 ├── SiteEnvironmentError  environment     3   conda, modules, CVMFS, a full disk
-├── CredentialError   credential      3   missing, expired, refused, wrong role
-├── ServerError       server          4   unreachable, or its answer makes no sense
-├── StageInError      stage-in        1   an input is missing or is another file
-├── StageOutError     stage-out       1   an output is missing or cannot travel
-└── InternalError     internal       70   a fault of pilotwrap
+├── CredentialError       credential      3   missing, expired, refused, wrong role
+├── ServerError           server          4   unreachable, or its answer makes no sense
+├── StageInError          stage-in        1   an input is missing or is another file
+├── StageOutError         stage-out       1   an output is missing or cannot travel
+└── InternalError         internal       70   a fault of pilotwrap
 """
 
 from typing import ClassVar
