@@ -1,0 +1,113 @@
+"""Snapshot to NodeFacts: what a node's answers mean. Pure: the same snapshot gives the same facts anywhere."""
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from pilotwrap.detect.accelerators import accelerators
+from pilotwrap.detect.cpus import cpus, memory
+from pilotwrap.model.node import Allocation, Cpus, Disk, Launcher, Memory, Network, NodeFacts, Problem, Runtime, Vantage
+from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.site.launchers.listing import LAUNCHERS, LauncherKind
+from pilotwrap.site.runtimes.listing import RUNTIMES
+from pilotwrap.site.schedulers import none
+from pilotwrap.site.schedulers.listing import scheduler_of
+
+_T = TypeVar("_T")
+
+
+def node_facts(snapshot: Snapshot, machine: str | None = None) -> NodeFacts:
+    """Return what the snapshot means; what cannot be read becomes a problem, never an exception."""
+    problems: list[Problem] = []
+    scheduler = scheduler_of(snapshot)
+    allocation = _tried(scheduler.allocation, snapshot, problems, scheduler.NAME) or none.allocation(snapshot)
+    return NodeFacts(
+        host=snapshot.host,
+        machine=machine,
+        vantage=_vantage(snapshot, allocation),
+        accelerators=_tried(accelerators, snapshot, problems, "devices") or (),
+        allocation=allocation,
+        launcher=_launcher(snapshot, allocation),
+        cpus=_tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=()),
+        memory=_tried(memory, snapshot, problems, "memory") or Memory(total_mib=0, limit_mib=None, available_mib=0),
+        disk=tuple(
+            Disk(path=path, free_mib=said.free_mib, free_inodes=said.free_inodes)
+            for path, said in sorted(snapshot.disk.items())
+        ),
+        runtimes=tuple(
+            Runtime(kind=kind, path=snapshot.programs[program])
+            for kind, program in RUNTIMES.items()
+            if program in snapshot.programs
+        ),
+        programs=snapshot.programs,
+        network=_network(snapshot),
+        problems=(*problems, *_failed_commands(snapshot)),
+    )
+
+
+def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Problem], source: str) -> _T | None:
+    try:
+        return read(snapshot)
+    except ValueError as error:
+        problems.append(Problem(source=source, reason="unreadable", detail=str(error)))
+        return None
+
+
+def _vantage(snapshot: Snapshot, allocation: Allocation) -> Vantage:
+    if allocation.inside_step:
+        return "step"
+    if allocation.scheduler != "none":
+        return "head"
+    return "login" if "sbatch" in snapshot.programs and not snapshot.ancestors else "head"
+
+
+def launcher_kind(snapshot: Snapshot, allocation: Allocation) -> LauncherKind | None:
+    """Return the launcher to use here; srun only inside of an allocation, where it cannot queue a job by itself."""
+    for kind in LAUNCHERS:
+        if kind.NAME == "srun" and allocation.scheduler != "slurm":
+            continue
+        if any(program in snapshot.programs for program in kind.PROGRAMS):
+            return kind
+    return None
+
+
+def _launcher(snapshot: Snapshot, allocation: Allocation) -> Launcher:
+    kind = launcher_kind(snapshot, allocation)
+    if kind is None:
+        return Launcher(command="local")
+    path = next(snapshot.programs[program] for program in kind.PROGRAMS if program in snapshot.programs)
+    said = snapshot.variables if allocation.inside_step else {}
+    return Launcher(
+        command=kind.NAME,
+        flavour=kind.FLAVOUR,
+        path=path,
+        rank=_number(said, kind.VARIABLES.rank),
+        local_rank=_number(said, kind.VARIABLES.local_rank),
+        size=_number(said, kind.VARIABLES.size),
+    )
+
+
+def _number(said: dict[str, str], names: tuple[str, ...]) -> int | None:
+    return next((int(said[name]) for name in names if said.get(name, "").isdigit()), None)
+
+
+def _network(snapshot: Snapshot) -> Network:
+    def said(name: str) -> str | None:
+        value = snapshot.variables.get(name) or snapshot.variables.get(name.upper())
+        return re.sub(r"//[^/@]*@", "//", value) if value else None
+
+    return Network(http_proxy=said("http_proxy"), https_proxy=said("https_proxy"), no_proxy=said("no_proxy"))
+
+
+def _failed_commands(snapshot: Snapshot) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(
+            source=" ".join(command.argv),
+            reason="no-answer" if command.exit is None else f"exit-{command.exit}",
+            detail=(command.error or command.output).strip().splitlines()[0][:200]
+            if (command.error or command.output).strip()
+            else "it printed nothing",
+        )
+        for command in snapshot.commands
+        if command.exit != 0
+    )

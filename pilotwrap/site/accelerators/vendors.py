@@ -1,0 +1,33 @@
+"""Vendors of accelerators by their PCI numbers, and the variable by which each one's runtime is told its devices.
+
+The numbers: NVIDIA 10de, AMD 1002, Intel 8086 (the public PCI ID list). A BMC's display adapter (ASPEED 1a03,
+Matrox 102b) is of none of them. PCI class 03xx is display or 3D, 12xx a processing accelerator (PCI code and ID
+assignment specification); MI250X shows 0380, MI300A 1200, PVC 0380, an A100 0302.
+"""
+
+from pilotwrap.model.node import Vendor
+from pilotwrap.site.looks import Looks
+
+VENDOR_OF_PCI: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
+
+MASKS: dict[Vendor, tuple[str, ...]] = {
+    "nvidia": ("CUDA_VISIBLE_DEVICES",),
+    "amd": ("ROCR_VISIBLE_DEVICES",),
+    "intel": ("ZE_AFFINITY_MASK",),
+}
+"""The one variable that is set for a rank; on AMD only ROCR's, for HIP's would count within it (OLCF user guide)."""
+
+ALL_MASKS = (
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
+    "ONEAPI_DEVICE_SELECTOR",
+)
+"""Everything that masks devices anywhere: unset for a rank unless its own vendor's is set."""
+
+LOOKS = Looks(
+    variables=(*ALL_MASKS, "CUDA_DEVICE_ORDER", "ZE_FLAT_DEVICE_HIERARCHY", "NVIDIA_VISIBLE_DEVICES"),
+    files=("/proc/driver/nvidia/version",),
+)

@@ -1,0 +1,32 @@
+"""MPICH's mpiexec (hydra), on the hosts that it is told (mpiexec.hydra -help)."""
+
+from pilotwrap.model.node import Flavour, LauncherName
+from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.looks import Looks
+
+NAME: LauncherName = "mpiexec"
+FLAVOUR: Flavour | None = "hydra"
+PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
+"""Names that only MPICH installs: plain `mpiexec` may be anybody's."""
+
+LOOKS = Looks(programs=PROGRAMS)
+VARIABLES = RankVariables(rank=("PMI_RANK",), local_rank=("MPI_LOCALRANKID",), size=("PMI_SIZE",))
+PASSED_ON: tuple[str, ...] = ("PMI_*", "PMI2_*", "MPI_*", "MPICH_*", "HYDRA_*", "HYDI_*", "FI_*", "UCX_*")
+UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB")
+
+
+def command(request: LaunchRequest) -> Launch:
+    """Return the call; a single host is this one, reached without a remote shell."""
+    where = ["-launcher", "fork"] if len(request.hosts) == 1 else ["-hosts", ",".join(request.hosts)]
+    argv = [
+        request.program,
+        *where,
+        "-n",
+        str(request.ranks),
+        "-ppn",
+        str(request.ranks_per_node),
+        "-bind-to",
+        "none",
+    ]
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)

@@ -1,0 +1,29 @@
+"""The launchers that are known; a new one is its file and one line here."""
+
+from typing import Protocol
+
+from pilotwrap.model.node import Flavour, LauncherName
+from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.site.launchers import hydra, srun
+from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.looks import Looks
+
+
+class LauncherKind(Protocol):
+    """What a file of this folder gives."""
+
+    NAME: LauncherName
+    FLAVOUR: Flavour | None
+    PROGRAMS: tuple[str, ...]
+    LOOKS: Looks
+    VARIABLES: RankVariables
+    PASSED_ON: tuple[str, ...]
+    UNSET: tuple[str, ...]
+
+    def command(self, request: LaunchRequest, /) -> Launch:
+        """Return the launch of these ranks."""
+
+
+SRUN: LauncherKind = srun
+HYDRA: LauncherKind = hydra
+LAUNCHERS: tuple[LauncherKind, ...] = (SRUN, HYDRA)

@@ -1,0 +1,35 @@
+"""What a launcher is asked for."""
+
+from pilotwrap.model.base import Value
+
+
+class LaunchRequest(Value):
+    """Ranks to be started, each through the rank shim."""
+
+    program: str
+    """The launcher's own path, as found on the host."""
+
+    hosts: tuple[str, ...]
+    ranks_per_node: int
+    threads_per_rank: int | None
+    """Hardware threads; None: not bound."""
+
+    one_fails_all: bool
+    """A failing rank ends the others (mode mpi)."""
+
+    mpi_types: tuple[str, ...] = ()
+    """What `srun --mpi=list` names, where it was asked."""
+
+    mpi_type: str | None = None
+    """The site's or user's default, where its environment names one."""
+
+    options: tuple[str, ...] = ()
+    """The user's own further options."""
+
+    command: tuple[str, ...]
+    """What each rank starts: the shim and its file."""
+
+    @property
+    def ranks(self) -> int:
+        """Return how many ranks there are in all."""
+        return len(self.hosts) * self.ranks_per_node

@@ -1,0 +1,54 @@
+"""Slurm's srun: one step over whole nodes of the allocation we are in (srun(1))."""
+
+from pilotwrap.model.node import Flavour, LauncherName
+from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.looks import Command, Looks
+
+NAME: LauncherName = "srun"
+FLAVOUR: Flavour | None = None
+PROGRAMS: tuple[str, ...] = ("srun",)
+LOOKS = Looks(commands=(Command("SLURM_JOB_ID", ("srun", "--mpi=list")),), programs=PROGRAMS)
+VARIABLES = RankVariables(rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",))
+PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
+UNSET: tuple[str, ...] = (
+    "SLURM_CPU_BIND*",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_TRES_PER_TASK",
+    "SLURM_MEM_PER_*",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_GPUS_PER_TASK",
+    "SLURM_DISTRIBUTION",
+    "SLURM_STEP_*",
+    "SLURM_STEPID",
+    "SLURM_EXACT",
+    "SLURM_THREADS_PER_CORE",
+    "SLURM_HINT",
+)
+"""Inherited options of an outer sbatch or step that srun takes for its own (srun(1), INPUT ENVIRONMENT VARIABLES)."""
+
+_MPI_PREFERENCE = ("cray_shasta", "pmi2")
+"""HPE Cray's own, then what MPICH speaks; `none` would start N singletons without a word (measured)."""
+
+
+def command(request: LaunchRequest) -> Launch:
+    """Return the step: srun takes the nodes whole (`--overlap`: also from inside of a step), the shim binds."""
+    argv = [
+        request.program,
+        f"--nodes={len(request.hosts)}",
+        f"--ntasks={request.ranks}",
+        f"--ntasks-per-node={request.ranks_per_node}",
+        f"--nodelist={','.join(request.hosts)}",
+        "--overlap",
+        "--cpu-bind=none",
+        f"--kill-on-bad-exit={int(request.one_fails_all)}",
+    ]
+    if request.one_fails_all:
+        argv += _mpi(request)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+
+
+def _mpi(request: LaunchRequest) -> list[str]:
+    if request.mpi_type or any(option.startswith("--mpi") for option in request.options):
+        return []
+    return [f"--mpi={kind}" for kind in _MPI_PREFERENCE if kind in request.mpi_types][:1]

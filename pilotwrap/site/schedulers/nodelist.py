@@ -1,0 +1,57 @@
+"""Node lists in brackets, as Slurm and Flux write them: `nid[001003-001004,001010],login1`."""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+MAX_NODES = 100_000
+"""No allocation is larger; a list that names more is a mistake (the largest machine has about 10,600 nodes)."""
+
+_GROUP = re.compile(r"\[([^][]*)\]")
+_NAME = re.compile(r"^[A-Za-z0-9._-]+$")
+
+
+def nodes_of(text: str) -> tuple[str, ...]:
+    """Return the nodes that a list names, in its order; ValueError says which part cannot be read."""
+    nodes = list(itertools.islice(_nodes(text), MAX_NODES + 1))
+    if len(nodes) > MAX_NODES:
+        raise ValueError(f"the list {text[:80]!r} names more than {MAX_NODES} nodes")
+    return tuple(nodes)
+
+
+def _nodes(text: str) -> Iterator[str]:
+    for part in _split(text):
+        pieces = _GROUP.split(part)
+        choices = [_numbers(piece) if index % 2 else (piece,) for index, piece in enumerate(pieces)]
+        for chosen in itertools.product(*choices):
+            name = "".join(chosen)
+            if not _NAME.match(name):
+                raise ValueError(f"{part!r} is no node or group of nodes, as in nid[001-004,007]")
+            yield name
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at the commas that stand outside of brackets."""
+    depth, part = 0, ""
+    for char in text.strip():
+        depth += {"[": 1, "]": -1}.get(char, 0)
+        if char == "," and depth == 0:
+            yield part
+            part = ""
+        else:
+            part += char
+    if part:
+        yield part
+
+
+def _numbers(text: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+            raise ValueError(f"[{text}] is no list of numbers, as in [001-004,007]")
+        end = int(last) if dash else int(first)
+        if end - int(first) >= MAX_NODES or end < int(first):
+            raise ValueError(f"[{text}] is no ascending range of at most {MAX_NODES} nodes")
+        found.extend(str(number).zfill(len(first)) for number in range(int(first), end + 1))
+    return tuple(found)
