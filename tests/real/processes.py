@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,10 +16,8 @@ def end(mark: str) -> list[int]:
     """Kill every process that carries `mark` and return their ids; a test's last net, never its claim."""
     found = marked(mark)
     for pid in found:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     return found
 
 
