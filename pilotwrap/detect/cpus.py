@@ -36,36 +36,26 @@ def cpus(snapshot: Snapshot) -> Cpus:
 
 def _cores(granted: set[int], siblings: dict[int, tuple[int, ...]]) -> Iterator[str]:
     left = set(granted)
-    stride = _stride(siblings)
     for cpu in sorted(granted):
         if cpu in left:
-            together = set(siblings.get(cpu) or stride.get(cpu % len(stride) if stride else -1, ())) or {cpu}
-            if stride and cpu not in together:
-                together = {cpu}
-            core = sorted(left & (together | {cpu}))
+            core = sorted(left & {cpu, *siblings.get(cpu, ())})
             left.difference_update(core)
             yield ",".join(map(str, core))
 
 
 def _siblings(snapshot: Snapshot) -> dict[int, tuple[int, ...]]:
+    """Return each CPU's core; where only core 0 was read, the others lie at the same distances (0 and 64: 64 cores)."""
     found: dict[int, tuple[int, ...]] = {}
     for path, said in snapshot.files.items():
-        match = _SIBLINGS.match(path)
-        if match and said.text:
+        if _SIBLINGS.match(path) and said.text:
             together = cpus_of(said.text.strip())
             found.update(dict.fromkeys(together, together))
+    cores = set(found.values())
+    if len(cores) == 1 and len(first := cores.pop()) > 1 and first[0] == 0:
+        for core in range(first[1]):
+            together = tuple(thread + core for thread in first)
+            found.update(dict.fromkeys(together, together))
     return found
-
-
-def _stride(siblings: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    """Return, where only the first core's siblings were read, all cores by the same distance (0 and 64: 64 cores)."""
-    if len({together for together in siblings.values()}) != 1:
-        return {}
-    (first,) = set(siblings.values())
-    if len(first) < 2 or first[0] != 0:  # noqa: PLR2004 - a core with two hardware threads
-        return {}
-    cores = first[1]
-    return {core: tuple(thread + core for thread in first) for core in range(cores)}
 
 
 def _quota(snapshot: Snapshot) -> float | None:

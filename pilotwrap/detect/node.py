@@ -84,6 +84,8 @@ def _launcher(snapshot: Snapshot, allocation: Allocation) -> Launcher:
         rank=_number(said, kind.VARIABLES.rank),
         local_rank=_number(said, kind.VARIABLES.local_rank),
         size=_number(said, kind.VARIABLES.size),
+        mpi_types=kind.mpi_types(snapshot),
+        mpi_type=snapshot.variables.get("SLURM_MPI_TYPE"),
     )
 
 

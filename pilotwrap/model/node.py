@@ -69,6 +69,11 @@ class Launcher(Value):
     rank: int | None = None
     local_rank: int | None = None
     size: int | None = None
+    mpi_types: tuple[str, ...] = ()
+    """What the launcher says it can wire up (`srun --mpi=list`)."""
+
+    mpi_type: str | None = None
+    """The default that the environment names (SLURM_MPI_TYPE)."""
 
 
 class Cpus(Value):

@@ -23,5 +23,6 @@ def all_looks() -> Looks:
 
 def passed_on() -> tuple[str, ...]:
     """Return the patterns of inherited names that every payload gets."""
-    owned = {name for thing in (*SCHEDULERS, *LAUNCHERS) for name in thing.PASSED_ON}
+    owned = {name for scheduler in SCHEDULERS for name in scheduler.PASSED_ON}
+    owned |= {name for launcher in LAUNCHERS for name in launcher.PASSED_ON}
     return (*basis.PASSED_ON, *sorted(owned))

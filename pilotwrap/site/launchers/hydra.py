@@ -2,6 +2,7 @@
 
 from pilotwrap.model.node import Flavour, LauncherName
 from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
 
@@ -14,6 +15,11 @@ LOOKS = Looks(programs=PROGRAMS)
 VARIABLES = RankVariables(rank=("PMI_RANK",), local_rank=("MPI_LOCALRANKID",), size=("PMI_SIZE",))
 PASSED_ON: tuple[str, ...] = ("PMI_*", "PMI2_*", "MPI_*", "MPICH_*", "HYDRA_*", "HYDI_*", "FI_*", "UCX_*")
 UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB")
+
+
+def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
+    """Return nothing: hydra speaks its own PMI and needs no choice."""
+    return ()
 
 
 def command(request: LaunchRequest) -> Launch:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from pilotwrap.model.node import Flavour, LauncherName
 from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers import hydra, srun
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
@@ -20,6 +21,9 @@ class LauncherKind(Protocol):
     PASSED_ON: tuple[str, ...]
     UNSET: tuple[str, ...]
 
+    def mpi_types(self, snapshot: Snapshot, /) -> tuple[str, ...]:
+        """Return what it says it can wire up."""
+
     def command(self, request: LaunchRequest, /) -> Launch:
         """Return the launch of these ranks."""
 
@@ -27,3 +31,8 @@ class LauncherKind(Protocol):
 SRUN: LauncherKind = srun
 HYDRA: LauncherKind = hydra
 LAUNCHERS: tuple[LauncherKind, ...] = (SRUN, HYDRA)
+
+
+def launcher_named(name: LauncherName, flavour: Flavour | None) -> LauncherKind | None:
+    """Return the launcher that facts name; None for `local`."""
+    return next((kind for kind in LAUNCHERS if (name, flavour) == (kind.NAME, kind.FLAVOUR)), None)

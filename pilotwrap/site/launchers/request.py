@@ -11,9 +11,6 @@ class LaunchRequest(Value):
 
     hosts: tuple[str, ...]
     ranks_per_node: int
-    threads_per_rank: int | None
-    """Hardware threads; None: not bound."""
-
     one_fails_all: bool
     """A failing rank ends the others (mode mpi)."""
 

@@ -2,13 +2,15 @@
 
 from pilotwrap.model.node import Flavour, LauncherName
 from pilotwrap.model.plan import Launch, RankVariables
+from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Command, Looks
 
 NAME: LauncherName = "srun"
 FLAVOUR: Flavour | None = None
 PROGRAMS: tuple[str, ...] = ("srun",)
-LOOKS = Looks(commands=(Command("SLURM_JOB_ID", ("srun", "--mpi=list")),), programs=PROGRAMS)
+_ASK_MPI = ("srun", "--mpi=list")
+LOOKS = Looks(commands=(Command("SLURM_JOB_ID", _ASK_MPI),), programs=PROGRAMS)
 VARIABLES = RankVariables(rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",))
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
 UNSET: tuple[str, ...] = (
@@ -29,6 +31,15 @@ UNSET: tuple[str, ...] = (
 
 _MPI_PREFERENCE = ("cray_shasta", "pmi2")
 """HPE Cray's own, then what MPICH speaks; `none` would start N singletons without a word (measured)."""
+
+
+def mpi_types(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what `srun --mpi=list` named; it prints a title and then a name a line, on stderr in older releases."""
+    for said in snapshot.commands:
+        if said.argv == _ASK_MPI and said.exit == 0:
+            words = (said.output + said.error).split()
+            return tuple(word for word in words if word.replace("_", "").isalnum() and word not in {"are", "types"})
+    return ()
 
 
 def command(request: LaunchRequest) -> Launch:

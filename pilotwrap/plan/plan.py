@@ -1,0 +1,110 @@
+"""A job and the facts of its nodes to a Plan: every command, binding, limit, and why. Pure."""
+
+from pilotwrap.model.errors import AllocationError, BadInputError, LauncherError
+from pilotwrap.model.job import JobSpec
+from pilotwrap.model.plan import Agent, Because, Launch, Plan, RankVariables
+from pilotwrap.plan.binding import bindings
+from pilotwrap.plan.limits import limits
+from pilotwrap.plan.request import PlanRequest
+from pilotwrap.site.accelerators.vendors import ALL_MASKS
+from pilotwrap.site.launchers.listing import LauncherKind, launcher_named
+from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.listing import passed_on
+
+
+def plan(request: PlanRequest) -> Plan:
+    """Return the Plan; BadInputError, AllocationError or LauncherError say why there is none."""
+    _refuse_what_is_not_built(request.job)
+    hosts, why_hosts = _hosts(request)
+    bound, why_bound = bindings(request)
+    limit, why_limit = limits(request.allocation.head.allocation, request.job.walltime_s, request.tell_s)
+    launch, variables, why_launch = _launch(request, hosts)
+    return Plan(
+        mode=request.job.mode,
+        nodes=hosts,
+        ranks_per_node=request.job.ranks_per_node,
+        command=request.job.command or (),
+        launch=launch,
+        rank_variables=variables,
+        agent=Agent(kind=request.agent),
+        bindings=bound,
+        limits=limit,
+        teller=request.teller,
+        because=(why_hosts, why_launch, why_bound, why_limit, _why_teller(request), _why_exposed(request)),
+    )
+
+
+def _refuse_what_is_not_built(job: JobSpec) -> None:
+    missing = {
+        "mode driver": job.mode == "driver",
+        "image": job.image is not None,
+        "runtime": job.runtime is not None,
+        "environment": bool(job.environment),
+    }
+    for what, asked in missing.items():
+        if asked:
+            raise BadInputError(f"this release cannot do {what!r}", remedy="leave it out of the spec")
+
+
+def _hosts(request: PlanRequest) -> tuple[tuple[str, ...], Because]:
+    fit, wanted = request.hosts or request.allocation.hosts, request.job.nodes
+    if wanted > len(fit):
+        aside = "".join(f"; {node.host} is set aside: {node.detail}" for node in request.allocation.unfit)
+        granted = request.allocation.head.allocation.node_count
+        kind = AllocationError if wanted <= granted else BadInputError
+        raise kind(
+            f"the job asks for {wanted} nodes",
+            why=f"{len(fit)} of {granted} are there for it{aside}",
+            remedy="lower nodes, or ask the batch system for more",
+        )
+    scheduler = request.allocation.head.allocation.scheduler
+    return fit[:wanted], Because(decision=f"nodes {','.join(fit[:wanted])}", reason=f"{scheduler} gives {len(fit)}")
+
+
+def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankVariables, Because]:
+    facts, job = request.allocation.head.launcher, request.job
+    kind = launcher_named(facts.command, facts.flavour)
+    if len(hosts) == 1 and job.mode != "mpi":
+        own = Launch(argv=(), unset=ALL_MASKS, keep=passed_on())
+        return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
+    if kind is None:
+        what = "an MPI job needs a launcher" if job.mode == "mpi" else f"{len(hosts)} nodes need a launcher"
+        raise LauncherError(
+            what, why="neither srun (in an allocation) nor MPICH's mpiexec is on PATH", remedy="load the site's module"
+        )
+    launch = kind.command(_launch_request(request, kind, hosts))
+    launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *ALL_MASKS)})
+    because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=f"{facts.path} is there")
+    return launch, kind.VARIABLES, because
+
+
+def _launch_request(request: PlanRequest, kind: LauncherKind, hosts: tuple[str, ...]) -> LaunchRequest:
+    facts, job = request.allocation.head.launcher, request.job
+    return LaunchRequest(
+        program=facts.path or kind.PROGRAMS[0],
+        hosts=hosts,
+        ranks_per_node=job.ranks_per_node,
+        one_fails_all=job.mode == "mpi",
+        mpi_types=facts.mpi_types,
+        mpi_type=facts.mpi_type,
+        options=job.launcher_options,
+        command=request.shim,
+    )
+
+
+def _why_teller(request: PlanRequest) -> Because:
+    reasons = {
+        "panda": "the job was fetched from the server by this run, which tells it",
+        "harvester": "the job was pushed: the report goes back and Harvester tells",
+        "caller": "no PanDA: whoever called reads the report",
+    }
+    return Because(decision=f"teller {request.teller}", reason=reasons[request.teller])
+
+
+def _why_exposed(request: PlanRequest) -> Because:
+    """Say what a payload on the bare host could read: our files, for it has our uid."""
+    head = request.allocation.head
+    return Because(
+        decision="no container",
+        reason=f"bare execution on {head.host}: the payload has our uid and could read our files",
+    )
