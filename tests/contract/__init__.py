@@ -1,0 +1,1 @@
+"""The lab held against what a real PanDA server answered."""
