@@ -15,8 +15,6 @@ sys.path.insert(0, sys.argv[1])
 for name in sys.argv[2:]:
     importlib.import_module(name)
 """
-    "import importlib, sys\nsys.path.insert(0, sys.argv[1])\nfor n in sys.argv[2:]: importlib.import_module(n)\n"
-)
 
 
 def _modules() -> list[str]:
