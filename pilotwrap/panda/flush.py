@@ -1,0 +1,252 @@
+"""Sends what dead runs left: final reports that were not accepted, and the last word for jobs that have none."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from pilotwrap.model.base import Value
+from pilotwrap.model.credential import Credential
+from pilotwrap.model.errors import BadInputError, PilotwrapError, SiteEnvironmentError
+from pilotwrap.model.reasons import EXIT_CODES, Reason, exit_code_of
+from pilotwrap.model.report import JobReport
+from pilotwrap.panda.answers import Answer
+from pilotwrap.panda.spool import (
+    SPOOL_NAME,
+    AcceptedRecord,
+    Acquisition,
+    Key,
+    Spool,
+    SpoolEntry,
+    TerminalRecord,
+    fold,
+    orphan_report,
+    read_spool,
+)
+from pilotwrap.panda.update import JobUpdate, terminal_update
+
+LOCK_NAME = "lock"
+"""flock()ed by the run as long as it lives, and by whoever flushes it."""
+
+_SHARD_LENGTH = 2
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """What flush needs of a client."""
+
+    def update(self, updates: Sequence[JobUpdate], deadline: float) -> tuple[Answer, ...]:
+        """Send updates and return their answers in order."""
+
+
+class LeftReport(Value):
+    """A report that still waits, and why."""
+
+    run_dir: str
+    panda_id: int | None = None
+    attempt_nr: int | None = None
+    reason: Reason
+    why: str
+
+
+class FlushResult(Value):
+    """What a flush did."""
+
+    schema_: Literal["pilotwrap.flush/1"] = Field(default="pilotwrap.flush/1", alias="schema")
+    runs: int = 0
+    """Dead runs that were looked at."""
+
+    living: int = 0
+    """Runs that live or are being flushed by another; they are not touched."""
+
+    told: int = 0
+    orphans: int = 0
+    """Of those told, jobs that had no last word of their own."""
+
+    left: tuple[LeftReport, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 when all is told."""
+        return exit_code_of(EXIT_CODES[left.reason] for left in self.left)
+
+    def line(self) -> str:
+        """Return the result in one line for a person."""
+        text = f"{self.told} reports told ({self.orphans} for jobs without a last word) from {self.runs} ended runs"
+        text += f"; {self.living} living runs not touched" if self.living else ""
+        if not self.left:
+            return text + "; nothing is left"
+        return f"{text}; {len(self.left)} left, e.g. {self.left[0].run_dir}: {self.left[0].why}"
+
+
+@dataclass(frozen=True)
+class Errand:
+    """How a flush goes about: `now` in seconds since the epoch, `deadline` on the clients' clock.
+
+    `client_of` makes a client for a server, a credential and a CA path. `credential` is used in place of the one that
+    the run had: that may lie where nobody can read it any more.
+    """
+
+    client_of: Callable[[str, Credential, str | None], Reporter]
+    now: float
+    deadline: float
+    credential: Credential | None = None
+
+
+@dataclass
+class _Tally:
+    runs: int = 0
+    living: int = 0
+    told: int = 0
+    orphans: int = 0
+    left: list[LeftReport] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    down: dict[str, Answer] = field(default_factory=dict)
+    """Servers that did not answer once: the other runs do not wait for them again."""
+
+
+def flush(directory: Path, errand: Errand) -> FlushResult:
+    """Tell what the dead runs in a directory left; it is one run, or the parent of many (`PARENT/aa/RUN_ID`).
+
+    Nothing is sent twice at once: each run's lock is held meanwhile. Raises BadInputError for no directory.
+    """
+    tally = _Tally()
+    for run_dir in run_dirs(directory):
+        try:
+            with _locked(run_dir) as ours:
+                if ours:
+                    tally.runs += 1
+                    _flush_run(run_dir, errand, tally)
+                else:
+                    tally.living += 1
+        except PilotwrapError as error:  # noqa: PERF203 - one unreadable run must not hide the others
+            tally.left.append(LeftReport(run_dir=str(run_dir), reason=error.reason, why=str(error)))
+    return FlushResult(
+        runs=tally.runs,
+        living=tally.living,
+        told=tally.told,
+        orphans=tally.orphans,
+        left=tuple(tally.left),
+        problems=tuple(tally.problems),
+    )
+
+
+def run_dirs(directory: Path) -> tuple[Path, ...]:
+    """Return the run directories with a spool, sorted; raises BadInputError for no directory."""
+    if (directory / SPOOL_NAME).is_file():
+        return (directory,)
+    try:
+        shards = [path for path in _folders(directory) if len(path.name) == _SHARD_LENGTH]
+    except OSError as error:
+        raise BadInputError(
+            f"{directory} cannot be looked into",
+            why=error.strerror or "",
+            remedy="give a run's directory, or the --run-dir that the runs were given",
+        ) from None
+    runs: list[Path] = []
+    for shard in shards:
+        try:
+            runs += [run for run in _folders(shard) if (run / SPOOL_NAME).is_file()]
+        except OSError as error:  # noqa: PERF203 - another user's folder under a shared parent
+            _log.warning("%s cannot be looked into: %s", shard, error.strerror)
+    return tuple(sorted(runs))
+
+
+def _folders(directory: Path) -> list[Path]:
+    with os.scandir(directory) as found:
+        return [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
+
+
+@contextmanager
+def _locked(run_dir: Path) -> Iterator[bool]:
+    try:
+        descriptor = os.open(run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SiteEnvironmentError(
+            f"the lock of {run_dir} cannot be opened", why=error.strerror or "", remedy="flush as the user who ran it"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = True
+    except BlockingIOError:
+        ours = False
+    except OSError as error:
+        os.close(descriptor)
+        raise SiteEnvironmentError(f"{run_dir} cannot be locked", why=error.strerror or "") from error
+    try:
+        yield ours
+    finally:
+        os.close(descriptor)
+
+
+def _flush_run(run_dir: Path, errand: Errand, tally: _Tally) -> None:
+    text = read_spool(run_dir)
+    tally.problems += [f"{run_dir / SPOOL_NAME}: {problem}" for problem in text.problems]
+    entries = {key: entry for key, entry in fold(text.records).items() if key[0] > 0 and not entry.accepted}
+    if not entries:
+        return
+    spool = Spool(run_dir)
+    try:
+        reports = _last_words(entries, errand.now)
+        orphans = {key for key, entry in entries.items() if entry.terminal is None}
+        # on disk before it is sent: should we die now, the next flush says the same
+        spool.append([TerminalRecord(report=report) for key, report in reports.items() if key in orphans])
+        answers = _answers(entries, reports, errand, tally.down)
+        accepted = [key for key, answer in answers.items() if answer.accepted]
+        tally.told += len(accepted)
+        tally.orphans += len(orphans.intersection(accepted))
+        tally.left += [_left(run_dir, key, answer) for key, answer in answers.items() if not answer.accepted]
+        _settle(spool, accepted, tally)
+    finally:
+        spool.close()
+
+
+def _last_words(entries: Mapping[Key, SpoolEntry], now: float) -> dict[Key, JobReport]:
+    return {key: entry.terminal or orphan_report(entry, now) for key, entry in entries.items()}
+
+
+def _answers(
+    entries: Mapping[Key, SpoolEntry], reports: Mapping[Key, JobReport], errand: Errand, down: dict[str, Answer]
+) -> dict[Key, Answer]:
+    acquisitions = [entry.acquired for entry in entries.values() if entry.acquired is not None]
+    answers: dict[Key, Answer] = {}
+    groups: dict[str, tuple[Acquisition, list[Key]]] = {}
+    for key, entry in entries.items():
+        # a report whose acquisition was on a line that cannot be read: a run has one server
+        source = entry.acquired or (acquisitions[-1] if acquisitions else None)
+        if source is None:
+            answers[key] = Answer("broken", "the spool does not say from which server this job came")
+            continue
+        name = f"{source.server} {source.credential.to_json()} {source.ca_path}"
+        groups.setdefault(name, (source, []))[1].append(key)
+    for name, (source, keys) in groups.items():
+        if name not in down:
+            client = errand.client_of(source.server, errand.credential or source.credential, source.ca_path)
+            found = client.update([terminal_update(reports[key]) for key in keys], errand.deadline)
+            answers |= dict(zip(keys, found, strict=True))
+            if any(answer.verdict == "unreachable" for answer in found):
+                down[name] = found[-1]
+        else:
+            answers |= dict.fromkeys(keys, down[name])
+    return answers
+
+
+def _settle(spool: Spool, accepted: Sequence[Key], tally: _Tally) -> None:
+    try:
+        spool.append([AcceptedRecord(panda_id=panda_id, attempt_nr=attempt_nr) for panda_id, attempt_nr in accepted])
+    except SiteEnvironmentError as error:
+        # told all the same: the next flush repeats it, and the server knows it again
+        tally.problems.append(str(error))
+
+
+def _left(run_dir: Path, key: Key, answer: Answer) -> LeftReport:
+    reason: Reason = "credential" if answer.verdict == "refused" else "server"
+    return LeftReport(run_dir=str(run_dir), panda_id=key[0], attempt_nr=key[1], reason=reason, why=answer.detail)

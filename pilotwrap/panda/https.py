@@ -1,0 +1,206 @@
+"""The transport over HTTPS, through the HTTP proxies that the environment names."""
+
+import ipaddress
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+from pilotwrap.model.credential import Credential
+from pilotwrap.model.errors import BadInputError, CredentialError, SiteEnvironmentError
+from pilotwrap.panda.credentials import origin_of, proxy_file, read_token
+from pilotwrap.panda.transport import MAX_REPLY_BYTES, MaybeTaken, NotSent, Replied, Reply, Request
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_TIMEOUT_S = 10.0
+"""A guess: three tries of a lost SYN (1, 3, 7 s) fit into it."""
+
+_CHUNK_BYTES = 64 * 1024
+_HIDDEN = b"[token]"
+
+_HEADERS = {
+    "Accept": "application/json",
+    # the server never compresses; a proxy that does could blow a small reply up
+    "Accept-Encoding": "identity",
+}
+_JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+class HttpsTransport:
+    """Sends requests to one server as one credential; each thread has connections of its own.
+
+    `ca_path` is a file or directory of certificates to trust in place of the system's. `wall` and `clock` give
+    seconds since the epoch and monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        credential: Credential,
+        *,
+        ca_path: str | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = checked_server(server)
+        self._credential = credential
+        self._ca_path = ca_path
+        self._wall = wall
+        self._clock = clock
+        self._sessions = threading.local()
+
+    def __repr__(self) -> str:
+        return f"HttpsTransport({self._server!r}, {self._credential!r})"
+
+    def send(self, request: Request) -> Reply:
+        """Exchange one request within its time.
+
+        Raises CredentialError, before anything is sent, when the credential cannot be read or must not travel.
+        """
+        import requests
+
+        deadline = self._clock() + request.timeout_s
+        secret, headers, cert = self._proof()
+        if request.method == "POST":
+            headers |= _JSON_HEADERS
+        try:
+            response = self._session().request(
+                request.method,
+                self._url(request),
+                data=request.body or None,
+                headers=headers,
+                auth=_HeadersAsTheyAre(),
+                cert=cert,
+                timeout=(min(CONNECT_TIMEOUT_S, request.timeout_s), request.timeout_s),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                return self._reply(response, deadline, secret)
+        except requests.RequestException as error:
+            return _unanswered(error)
+        except OSError as error:
+            raise SiteEnvironmentError(
+                "the TLS files cannot be used",
+                why=str(error.args[0] if error.args else error),
+                remedy="check the CA path",
+            ) from None
+
+    def _proof(self) -> tuple[bytes, dict[str, str], str | None]:
+        parts = urlsplit(self._server)
+        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise CredentialError(
+                f"the credential is not sent to {self._server}",
+                why="plain http shows it to everyone on the way",
+                remedy="give the server's https URL",
+            )
+        if self._credential.kind == "x509":
+            return b"", dict(_HEADERS), proxy_file(self._credential)
+        origin = origin_of(self._credential)
+        token = read_token(self._credential, self._wall())
+        return token.encode(), {**_HEADERS, "Authorization": f"Bearer {token}", "Origin": origin}, None
+
+    def _session(self) -> "requests.Session":
+        import requests
+
+        session: requests.Session | None = getattr(self._sessions, "session", None)
+        if session is None:
+            session = requests.Session()
+            # a proxy cannot reach our own loopback
+            session.trust_env = not is_loopback(urlsplit(self._server).hostname or "")
+            session.verify = self._ca_path or True
+            self._sessions.session = session
+        return session
+
+    def _url(self, request: Request) -> str:
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return f"{self._server}/api/v1/{request.path}{query}"
+
+    def _reply(self, response: "requests.Response", deadline: float, secret: bytes) -> Reply:
+        from urllib3.exceptions import HTTPError
+
+        body = bytearray()
+        try:
+            # read1 returns what has come: a server that drips cannot stretch one call beyond its time
+            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+                body += chunk
+                if len(body) > MAX_REPLY_BYTES:
+                    break
+                if self._clock() > deadline:
+                    return MaybeTaken(f"the answer was not whole in time ({len(body)} bytes had come)")
+        except (HTTPError, OSError, ValueError) as error:
+            return MaybeTaken(f"the answer broke off: {_plain(error)}")
+        text = bytes(body)
+        if secret:
+            text = text.replace(secret, _HIDDEN)
+        return Replied(response.status_code, text, response.headers.get("Location", ""))
+
+
+class _HeadersAsTheyAre:
+    """Keeps requests from putting a password of ~/.netrc in the token's place."""
+
+    def __call__(self, prepared: "requests.PreparedRequest") -> "requests.PreparedRequest":
+        """Return the request unchanged."""
+        return prepared
+
+
+def checked_server(server: str) -> str:
+    """Return the server's base URL without a slash at its end; raises BadInputError for anything else."""
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment or any(not "!" <= c <= "~" for c in server):
+        raise BadInputError(
+            f"the server {server!r} is no URL of a PanDA server",
+            remedy="give e.g. https://pandaserver.example.org:25443",
+        )
+    return server.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _unanswered(error: "requests.RequestException") -> Reply:
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    detail = _plain(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        cause = getattr(reason, "args", (None,))[0] if reason is not None else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return NotSent(f"the server's certificate is not trusted: {cause.verify_message}", lasting=True)
+        # with TLS 1.3 a refused client certificate shows only after the request went out
+        return MaybeTaken(f"TLS failed: {detail}")
+    never_left = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
+    if isinstance(error, never_left) or isinstance(reason, NewConnectionError):
+        return NotSent(detail)
+    return MaybeTaken(detail)
+
+
+def _plain(error: BaseException) -> str:
+    """Return an error's innermost text; requests nests three of them, with object addresses."""
+    inner: object = error
+    while isinstance(inner, BaseException):
+        reason = getattr(inner, "reason", None)
+        following = reason if isinstance(reason, BaseException) else (inner.args[-1] if inner.args else None)
+        if not isinstance(following, BaseException):
+            break
+        inner = following
+    text = str(inner)
+    if "object at 0x" in text or ">: " in text:
+        text = text.rpartition(">: ")[2] or text
+    return f"{type(inner).__name__}: {text}"[:300] if text else type(inner).__name__

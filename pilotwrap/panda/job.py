@@ -1,0 +1,313 @@
+"""A job as the server hands it out: comma lists that run in parallel, "NULL" for what is not set.
+
+What is meant by each field was read in panda-server at commit 9cc3603 (jobdispatcher/Protocol.py). Of its 53 fields
+only those are kept that something here uses.
+"""
+
+import io
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from pilotwrap.model.base import Value
+from pilotwrap.model.errors import BadInputError, ServerError
+from pilotwrap.model.job import Shape
+from pilotwrap.model.reasons import Reason
+from pilotwrap.panda.answers import Json, plain
+
+SHAPE_WORD = "--pilotwrap"
+"""First word of jobPars when the next one is a job's shape as JSON; no other field has a place for it."""
+
+MAX_PANDA_ID = 2**63 - 1
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=:@%,#~-]{0,254}")
+_SCOPE = re.compile(r"[A-Za-z0-9_.:+-]*")
+_HEX_8 = re.compile(r"[0-9a-fA-F]{1,8}")
+_HEX_32 = re.compile(r"[0-9a-fA-F]{32}")
+
+_NOT_OURS = {
+    "eventService": "an event service job",
+    "isHPO": "a hyper-parameter job, which lives from event ranges",
+    "preprocess": "a job of several steps",
+    "postprocess": "a job of several steps",
+    "coprocess": "a job of several steps",
+}
+"""Fields which are there only when the job is of that kind."""
+
+
+class InputFile(Value):
+    """A file that the payload reads; bytes."""
+
+    lfn: str
+    guid: str | None
+    size: int | None
+    adler32: str | None
+    md5: str | None
+    scope: str
+    endpoint: str | None
+
+
+class OutputFile(Value):
+    """A file that the payload writes."""
+
+    lfn: str
+    scope: str
+    endpoint: str | None
+
+
+class LogFile(OutputFile):
+    """The log tarball; the server chose its GUID."""
+
+    guid: str | None
+
+
+class PandaJob(Value):
+    """A job that can be run."""
+
+    panda_id: int
+    attempt_nr: int
+    name: str
+    transformation: str
+    """A URL, or the name of a program."""
+
+    parameters: str
+    """As a shell reads them, without the words that hold the shape."""
+
+    shape: Shape | None
+    """None: the job says nothing of pilotwrap; its cores are all that is known."""
+
+    inputs: tuple[InputFile, ...]
+    outputs: tuple[OutputFile, ...]
+    log: LogFile | None
+    core_count: int
+    max_walltime_s: int | None
+    min_ram_mib: int | None
+    max_disk_mib: int | None
+    prod_source_label: str
+    resource_type: str | None
+    container_name: str | None
+
+
+class UnrunnableJob(Value):
+    """A job that is ours and cannot be run; it still has to be told."""
+
+    panda_id: int
+    attempt_nr: int | None
+    why: str
+    reason: Reason = "bad-input"
+
+
+def parse_job(data: Mapping[str, Json]) -> PandaJob | UnrunnableJob:
+    """Return the job in one entry of acquire_jobs' reply, or why it cannot be run.
+
+    Raises ServerError when there is no usable PandaID: nobody can be told of such a job.
+    """
+    panda_id = _panda_id(data.get("PandaID"))
+    attempt_nr: int | None = None
+    try:
+        attempt_nr = _number(data, "attemptNr")
+        return _job(data, panda_id, attempt_nr)
+    except BadInputError as error:
+        return UnrunnableJob(panda_id=panda_id, attempt_nr=attempt_nr, why=str(error))
+
+
+def _panda_id(value: Json) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # noqa: PLR2004 - 64 bit
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_PANDA_ID:
+        return value
+    raise ServerError("the server handed out a job without a usable PandaID", why=f"it is {plain(repr(value))[:40]}")
+
+
+def _job(data: Mapping[str, Json], panda_id: int, attempt_nr: int | None) -> PandaJob:
+    _refuse_other_kinds(data)
+    if attempt_nr is None:
+        raise BadInputError("the job has no attemptNr")
+    transformation = _text(data, "transformation")
+    if not transformation:
+        raise BadInputError("the job has no transformation")
+    shape, parameters = shape_and_rest(_text(data, "jobPars", lines=True))
+    outputs, log = _outputs(data)
+    inputs = _inputs(data)
+    written = [file.lfn for file in outputs] + ([log.lfn] if log else [])
+    _refuse_twice([file.lfn for file in inputs] + written)
+    return PandaJob(
+        panda_id=panda_id,
+        attempt_nr=attempt_nr,
+        name=_text(data, "jobName"),
+        transformation=transformation,
+        parameters=parameters,
+        shape=shape,
+        inputs=inputs,
+        outputs=outputs,
+        log=log,
+        core_count=_number(data, "coreCount") or 1,
+        max_walltime_s=_number(data, "maxWalltime") or None,
+        min_ram_mib=_number(data, "minRamCount") or None,
+        max_disk_mib=_number(data, "maxDiskCount") or None,
+        prod_source_label=_text(data, "prodSourceLabel"),
+        resource_type=_text(data, "resource_type") or None,
+        container_name=_text(data, "container_name") or None,
+    )
+
+
+def shape_and_rest(parameters: str) -> tuple[Shape | None, str]:
+    """Return the shape that leads a job's parameters, and the parameters without it, exactly as they were.
+
+    Raises BadInputError for a shape that cannot be read.
+    """
+    stripped = parameters.lstrip()
+    if not re.match(rf"{SHAPE_WORD}(\s|$)", stripped):
+        return None, parameters
+    source = io.StringIO(stripped[len(SHAPE_WORD) :])
+    lexer = shlex.shlex(source, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        word = lexer.get_token()
+        return Shape.model_validate_json(word or ""), source.read().lstrip()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"{SHAPE_WORD} in jobPars: {place or 'the shape'}", why=plain(first["msg"])) from None
+    except ValueError as error:
+        raise BadInputError(f"{SHAPE_WORD} in jobPars cannot be read", why=plain(str(error))) from None
+
+
+def _refuse_other_kinds(data: Mapping[str, Json]) -> None:
+    for key, kind in _NOT_OURS.items():
+        value = data.get(key)
+        if value not in (None, False, "", "NULL", "False", 0):
+            raise BadInputError(f"{kind} cannot be run here", why=f"it has {key}", remedy="use the agent pilot3")
+
+
+def _inputs(data: Mapping[str, Json]) -> tuple[InputFile, ...]:
+    lfns = _names(data, "inFiles")
+    guids, sizes, checksums, scopes, endpoints = (
+        _parallel(data, key, len(lfns)) for key in ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn")
+    )
+    files: dict[str, InputFile] = {}
+    for lfn, guid, size, checksum, scope, endpoint in zip(
+        lfns, guids, sizes, checksums, scopes, endpoints, strict=True
+    ):
+        adler32, md5 = _checksum(lfn, checksum)
+        file = InputFile(
+            lfn=lfn,
+            guid=guid or None,
+            # the server has 0 for a size that nobody knows
+            size=_size(lfn, size) or (0 if size and checksum else None),
+            adler32=adler32,
+            md5=md5,
+            scope=_scope(scope),
+            endpoint=endpoint or None,
+        )
+        if files.setdefault(lfn, file) != file:
+            raise BadInputError(f"inFiles names {lfn} twice, and not as the same file")
+    return tuple(files.values())
+
+
+def _outputs(data: Mapping[str, Json]) -> tuple[tuple[OutputFile, ...], LogFile | None]:
+    lfns = _names(data, "outFiles")
+    _refuse_twice(lfns)
+    endpoints = dict(zip(lfns, _parallel(data, "ddmEndPointOut", len(lfns)), strict=True))
+    log_lfn = _text(data, "logFile")
+    wanted = [lfn for lfn in lfns if lfn != log_lfn]  # the log is among outFiles, and not in scopeOut
+    scopes = _parallel(data, "scopeOut", len(wanted))
+    outputs = tuple(
+        OutputFile(lfn=lfn, scope=_scope(scope), endpoint=endpoints[lfn] or None)
+        for lfn, scope in zip(wanted, scopes, strict=True)
+    )
+    if not log_lfn:
+        return outputs, None
+    log = LogFile(
+        lfn=_name("logFile", log_lfn),
+        scope=_scope(_text(data, "scopeLog")),
+        endpoint=endpoints.get(log_lfn) or None,
+        guid=_text(data, "logGUID") or None,
+    )
+    return outputs, log
+
+
+def _refuse_twice(lfns: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for lfn in lfns:
+        if lfn in seen:
+            raise BadInputError(f"the job names the file {lfn} twice")
+        seen.add(lfn)
+
+
+def _names(data: Mapping[str, Json], key: str) -> list[str]:
+    text = _text(data, key)
+    return [_name(key, lfn) for lfn in text.split(",")] if text else []
+
+
+def _name(key: str, lfn: str) -> str:
+    if not _FILE_NAME.fullmatch(lfn):
+        raise BadInputError(
+            f"{key} has the file name {plain(lfn)[:80]!r}",
+            why="a name is one plain part of a path: no slash, no leading dot or hyphen, at most 255 characters",
+            remedy="submit the job with another name",
+        )
+    return lfn
+
+
+def _parallel(data: Mapping[str, Json], key: str, count: int) -> list[str]:
+    text = _text(data, key, null=False)
+    items = text.split(",") if text else []
+    if not items or items == ["NULL"]:
+        return [""] * count
+    if len(items) != count:
+        raise BadInputError(f"{key} has {len(items)} items", why=f"{count} files are listed beside it")
+    return ["" if item in {"NULL", "None"} else item for item in items]
+
+
+def _scope(scope: str) -> str:
+    if not _SCOPE.fullmatch(scope):
+        raise BadInputError(f"the scope {plain(scope)[:80]!r} has strange characters")
+    return scope
+
+
+def _checksum(lfn: str, text: str) -> tuple[str | None, str | None]:
+    kind, colon, value = text.rpartition(":")
+    if not text:
+        return None, None
+    if kind == "ad" and _HEX_8.fullmatch(value):
+        return value.lower().zfill(8), None
+    if (kind in {"md", "md5"} or not colon) and _HEX_32.fullmatch(value):
+        return None, value.lower()
+    raise BadInputError(f"the checksum {plain(text)[:60]!r} of {lfn} is neither adler32 nor md5")
+
+
+def _size(lfn: str, text: str) -> int | None:
+    if not text:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 20:  # noqa: PLR2004 - 64 bit
+        return int(text)
+    raise BadInputError(f"the size {plain(text)[:40]!r} of {lfn} is no number of bytes")
+
+
+def _text(data: Mapping[str, Json], key: str, *, null: bool = True, lines: bool = False) -> str:
+    value = data.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadInputError(f"the job's {key} is {type(value).__name__}, text is expected")
+    text = str(value)
+    if any(not letter.isprintable() and not (lines and letter in "\n\r\t") for letter in text):
+        raise BadInputError(f"the job's {key} holds a control character")
+    return "" if null and text == "NULL" else text
+
+
+def _number(data: Mapping[str, Json], key: str) -> int | None:
+    value = data.get(key)
+    if isinstance(value, str):
+        if value.strip() in {"", "NULL"}:
+            return None
+        value = int(value) if re.fullmatch(r"[0-9]{1,18}", value) else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_PANDA_ID:
+        value = int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PANDA_ID):
+        return value
+    raise BadInputError(f"the job's {key} is {plain(repr(value))[:40]}", why="a number from 0 up is expected")
