@@ -65,7 +65,7 @@ def _state_of_failed(job: Reported) -> str:
 def _files(report: str) -> dict[str, Json] | None:
     try:
         parsed = json.loads(report)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(parsed, dict) or not all(_is_described(entry) for entry in parsed.values()):
         return None
@@ -92,6 +92,13 @@ def _foreign(job: Reported, files: Mapping[str, Json]) -> str:
     patterns = [lfn.removeprefix("regex|") for lfn in job.outputs if lfn.startswith("regex|")]
     for lfn in files:
         ours = lfn in known or _VARIABLE_SUFFIX.sub("", lfn) in known
-        if not ours and not any(re.search(pattern, lfn) for pattern in patterns):
+        if not ours and not any(_matches(pattern, lfn) for pattern in patterns):
             return f"pilot produced {lfn} inconsistently with jobdef"
     return ""
+
+
+def _matches(pattern: str, lfn: str) -> bool:
+    try:
+        return re.search(pattern, lfn) is not None
+    except re.error:
+        return False

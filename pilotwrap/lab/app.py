@@ -126,7 +126,7 @@ async def _body(request: Request, module: str, method: str) -> Json:
     if kind == _JSON:
         try:
             content: Json = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PlainFailure(500, f"ERROR : received invalid JSON : {error}") from error
         return content
     if kind == _FORM:

@@ -181,9 +181,10 @@ def _fields(arguments: Arguments) -> dict[str, Json]:
 
 
 def _fits(arguments: Arguments) -> bool:
-    """Tell whether the database would take the row: widths, 32-bit exit codes, no NUL character."""
+    """Tell whether the database would take the row: widths, 32-bit exit codes, no NUL, no half of a character."""
     given = arguments.fields()
-    if any(isinstance(value, str) and "\0" in value for value in given.values()):
+    texts = [value for value in given.values() if isinstance(value, str)]
+    if any("\0" in text or text.encode(errors="replace").decode() != text for text in texts):
         return False
     if any(len(str(given.get(name, ""))) > width for name, width in _COLUMNS.items()):
         return False

@@ -67,7 +67,11 @@ class LabProcess:
             [*command, *self.options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
         self._child = child
-        self._address = _address(_first_line(child))
+        try:
+            self._address = _address(_first_line(child))
+        except ServerError:
+            self.kill()
+            raise
         return self._address
 
     def stop(self) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from .replay import Exchange, listed, replayed
 
-
 PAGE = """\
 # Where the lab differs from a real PanDA server
 
