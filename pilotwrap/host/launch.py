@@ -1,0 +1,163 @@
+"""The one place where a process is started: fork, set up, exec."""
+
+import os
+
+from pilotwrap.host import cpulist, subreaper, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Dict, List, NoReturn, Optional, Tuple
+else:
+    import _signal
+
+ALL_SIGNALS = [n for n in range(1, _signal.NSIG) if n not in (32, 33)]  # those two are glibc's own
+
+# What a program expects to find at its default action: Python ignores the first two, keepers the others.
+RESET = (
+    *(_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP),
+    *(_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGXCPU, _signal.SIGALRM, _signal.SIGQUIT),
+)
+
+
+class User:
+    """Whose rights a process gets; needs root."""
+
+    def __init__(self, uid: int, gid: int, groups: "List[int]") -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+
+    def become(self) -> None:
+        """Take these rights for good."""
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+
+class Launch:
+    """What is started and how; the caller sets what differs from the plain case.
+
+    `session`: "new", "inherit", or "group" (a process group of its own in the caller's session). `dies_with_parent`:
+    the kernel kills it when the caller dies.
+    """
+
+    def __init__(self, argv: "List[str]", env: "Dict[str, str]") -> None:
+        self.argv = argv
+        self.env = env
+        self.cwd = ""
+        self.fds: "Tuple[int, int, int]" = (0, 1, 2)
+        self.session = "inherit"
+        self.cpus = ""
+        self.user: "Optional[User]" = None
+        self.cgroup = ""
+        self.dies_with_parent = False
+
+
+class LaunchError(OSError):
+    """A process could not be started: errno, and what could not be done."""
+
+    def __init__(self, errno: int, what: str) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.what = what
+
+
+def start(launch: Launch) -> int:
+    """Start a process and return its pid once its program runs, or raise `LaunchError`."""
+    if not launch.argv:
+        raise LaunchError(22, "an empty argv")
+    told, tell = os.pipe()
+    # until the child has reset its handlers a signal meant for it would wake its parent
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(launch, tell)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        os.close(tell)
+    answer = os.read(told, 4096)
+    os.close(told)
+    if answer:
+        os.waitpid(pid, 0)
+        errno, _, what = wire.cooked(answer).partition(" ")
+        raise LaunchError(int(errno), what)
+    return pid
+
+
+def _become(launch: Launch, tell: int) -> "NoReturn":
+    """Turn this forked process into the program, or say why not and end."""
+    doing = ["start"]
+    try:
+        _set_up(launch, doing)
+        _exec(launch, doing)
+    except (OSError, ValueError) as error:
+        errno = getattr(error, "errno", None) or 22
+        os.write(tell, wire.raw("%d %s" % (errno, doing[0]))[:4000])
+    finally:
+        os._exit(127)
+
+
+def _stand_apart(launch: Launch) -> None:
+    for number in RESET:
+        _signal.signal(number, _signal.SIG_DFL)
+    if launch.session == "new":
+        os.setsid()
+    elif launch.session == "group":
+        os.setpgid(0, 0)
+
+
+def _set_up(launch: Launch, doing: "List[str]") -> None:
+    _stand_apart(launch)
+    if launch.cgroup:
+        doing[0] = "enter the cgroup " + launch.cgroup
+        enter_cgroup(launch.cgroup)
+    if launch.cpus:
+        doing[0] = "bind to the CPUs " + launch.cpus
+        os.sched_setaffinity(0, cpulist.numbers(launch.cpus))
+    for target, fd in enumerate(launch.fds):
+        if fd != target:
+            os.dup2(fd, target)
+    if launch.user is not None:
+        doing[0] = "become user %d" % launch.user.uid
+        launch.user.become()
+    if launch.cwd:
+        doing[0] = "enter the folder " + launch.cwd
+        os.chdir(wire.raw(launch.cwd))
+    if launch.dies_with_parent:
+        # last: a change of user takes it back
+        subreaper.die_with_parent(_signal.SIGKILL)
+
+
+def enter_cgroup(folder: str) -> None:
+    """Put this process into a cgroup."""
+    fd = os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"0")
+    os.close(fd)
+
+
+def _exec(launch: Launch, doing: "List[str]") -> None:
+    doing[0] = "start " + launch.argv[0]
+    argv = [wire.raw(word) for word in launch.argv]
+    env = {wire.raw(name): wire.raw(value) for name, value in launch.env.items()}
+    places = [argv[0]]
+    if b"/" not in argv[0]:
+        folders = launch.env.get("PATH", os.defpath).split(":")
+        places = [wire.raw(folder or ".") + b"/" + argv[0] for folder in folders]
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    refusal: "Optional[OSError]" = None
+    for place in places:
+        try:
+            os.execve(place, argv, env)  # noqa: S606 - an argv, as everywhere
+        except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 - ends at the first that is there
+            refusal = refusal or error
+        except PermissionError as error:
+            # a folder that may not be entered hides no program that is found further on
+            refusal = error
+    assert refusal is not None  # noqa: S101 - execve returns in no other way
+    raise refusal
+
+
+def own_environment() -> "Dict[str, str]":
+    """Return this process's environment, by bytes, not by the locale."""
+    return {wire.cooked(name): wire.cooked(value) for name, value in os.environb.items()}
