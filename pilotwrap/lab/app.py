@@ -4,8 +4,8 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -56,12 +56,21 @@ def application(store: Store, rules: Rules) -> Starlette:
         except PlainFailure as failure:
             return PlainTextResponse(failure.text, failure.status)
 
-    async def elsewhere(request: Request) -> Response:
-        method = request.url.path.rpartition("/")[2]
-        return PlainTextResponse(f"ERROR : method {method} is forbidden", 403)
+    verbs = ["GET", "POST"]
+    return Starlette(
+        routes=[
+            Route("/api/v1/{module}/{method}", api, methods=verbs),
+            Route("/api/latest/{module}/{method}", api, methods=verbs),
+            Route("/trf/run", _transformation),
+            *(file_routes(rules.files) if rules.files else []),
+            Route("/{path:path}", _elsewhere, methods=verbs),
+        ],
+        lifespan=_lifespan(store, rules),
+    )
 
-    async def transformation(_request: Request) -> Response:
-        return PlainTextResponse(TRANSFORMATION_SCRIPT)
+
+def _lifespan(store: Store, rules: Rules) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Return what runs beside the calls: the Adder and the watcher, while the application lives."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -72,17 +81,16 @@ def application(store: Store, rules: Rules) -> Starlette:
             with suppress(asyncio.CancelledError):
                 await task
 
-    verbs = ["GET", "POST"]
-    return Starlette(
-        routes=[
-            Route("/api/v1/{module}/{method}", api, methods=verbs),
-            Route("/api/latest/{module}/{method}", api, methods=verbs),
-            Route("/trf/run", transformation),
-            *(file_routes(rules.files) if rules.files else []),
-            Route("/{path:path}", elsewhere, methods=verbs),
-        ],
-        lifespan=lifespan,
-    )
+    return lifespan
+
+
+async def _elsewhere(request: Request) -> Response:
+    method = request.url.path.rpartition("/")[2]
+    return PlainTextResponse(f"ERROR : method {method} is forbidden", 403)
+
+
+async def _transformation(_request: Request) -> Response:
+    return PlainTextResponse(TRANSFORMATION_SCRIPT)
 
 
 async def _answer(store: Store, request: Request, module: str, method: str) -> Response:

@@ -80,13 +80,7 @@ def serve(service: Service, announce: Callable[[str], None]) -> None:
     """
     listener = _bound(service.port)
     store = Store(service.db)
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
-    queue = service.panda_queue or store.setting("panda_queue", DEFAULT_QUEUE)
-    with store.transaction():
-        store.remember("url", url)
-        store.remember("panda_queue", queue)
-        credential = production_credential(store)
-    line = json.dumps({"url": url, "panda_queue": queue, "credential": credential})
+    line = _ready_line(store, listener.getsockname()[1], service.panda_queue)
     config = uvicorn.Config(
         application(store, service.rules),
         log_level="warning",
@@ -104,6 +98,17 @@ def serve(service: Service, announce: Callable[[str], None]) -> None:
         store.close()
     if not server.started:
         sys.exit(1)
+
+
+def _ready_line(store: Store, port: int, panda_queue: str) -> str:
+    """Return the line that says where the server is, and remember it for `lab put`."""
+    url = f"http://{HOST}:{port}"
+    queue = panda_queue or store.setting("panda_queue", DEFAULT_QUEUE)
+    with store.transaction():
+        store.remember("url", url)
+        store.remember("panda_queue", queue)
+        credential = production_credential(store)
+    return json.dumps({"url": url, "panda_queue": queue, "credential": credential})
 
 
 def production_credential(store: Store) -> dict[str, Json]:
