@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pilotwrap.model.errors import StageInError, StageOutError
 from pilotwrap.model.report import FileReport
@@ -45,7 +45,7 @@ def stage_out(outgoing: Sequence[Outgoing], directory: Path, terms: Terms) -> St
 
 def bytes_of(url: str, terms: Terms) -> Generator[bytes, None, None]:
     """Yield a file's bytes from a `file:`, `http:` or `https:` URL; TransferTrouble says why not."""
-    scheme = urlsplit(url).scheme
+    scheme = web.split(url).scheme
     if scheme in {"http", "https"}:
         yield from web.download(url, terms)
     else:
@@ -58,7 +58,7 @@ def bytes_of(url: str, terms: Terms) -> Generator[bytes, None, None]:
 
 def path_of(url: str) -> Path:
     """Return the path that a `file:` URL names; TransferTrouble for every other URL."""
-    parts = urlsplit(url)
+    parts = web.split(url)
     path = unquote(parts.path)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
         raise TransferTrouble(
@@ -200,7 +200,7 @@ def _open_output(lfn: str, directory: Path) -> int:
 
 
 def _carried(one: Outgoing, output: _Output, terms: Terms) -> Digest:
-    if urlsplit(one.url).scheme in {"http", "https"}:
+    if web.split(one.url).scheme in {"http", "https"}:
         return _put(one, output, terms)
     target = path_of(one.url)
     digester = Digester()

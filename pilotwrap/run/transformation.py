@@ -8,13 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pilotwrap.model.errors import BadInputError, StageInError
 from pilotwrap.run.jobfile import Part, check_name, open_regular, reason_of
 from pilotwrap.run.staging import bytes_of
 from pilotwrap.run.transfer import Terms, TransferTrouble
-from pilotwrap.run.web import shown
+from pilotwrap.run.web import shown, split
 
 MAX_BYTES = 16 * 1024 * 1024
 """A program that a job brings is a script; a guess with room for a static binary."""
@@ -97,9 +97,9 @@ def prepare(transformation: str, parameters: str, directory: Path, cache: Transf
 
 
 def _name(url: str) -> str:
-    if urlsplit(url).scheme not in {"http", "https", "file"}:
+    if split(url).scheme not in {"http", "https", "file"}:
         raise TransferTrouble("its URL is not http:, https: or file:", "give it a URL that can be fetched")
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    name = unquote(split(url).path.rpartition("/")[2])
     check_name(name)
     return name
 

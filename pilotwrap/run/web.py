@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from pilotwrap import __version__
 from pilotwrap.run.transfer import Terms, TransferTrouble
@@ -34,8 +34,19 @@ _REMEDIES = {
 
 def shown(url: str) -> str:
     """Return a URL without user, password, query and fragment: a signed one is a credential."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed URL"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def split(url: str) -> SplitResult:
+    """Return a URL's parts; TransferTrouble when it has none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise TransferTrouble(f"it is no URL: {error}", "correct the URL") from error
 
 
 def download(url: str, terms: Terms) -> Generator[bytes, None, None]:
@@ -113,7 +124,7 @@ def _without_credential(request: "requests.PreparedRequest") -> "requests.Prepar
 
 
 def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+    host = split(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -121,8 +132,10 @@ def _is_loopback(url: str) -> bool:
 
 
 def _next(method: str, url: str, response: "requests.Response") -> str:
-    target = urljoin(url, response.headers.get("Location", ""))
-    old, new = urlsplit(url).scheme, urlsplit(target).scheme
+    location = response.headers.get("Location", "")
+    split(location)
+    target = urljoin(url, location)
+    old, new = split(url).scheme, split(target).scheme
     if new not in {old, "https"} or (method == "PUT" and response.status_code == 303):  # noqa: PLR2004 - See Other: RFC 9110 makes it a GET
         raise TransferTrouble(
             f"{shown(url)} redirects to {shown(target)}, which is not followed", "correct the URL: a login page?"
