@@ -107,7 +107,9 @@ class Slurm:
     def cancel_all(self) -> None:
         """Cancel every job and wait until none is left in the queue."""
         self.run(["scancel", "--user=root"], check=False)
-        _until(lambda: not self.run(["squeue", "-h"]).stdout.strip(), "Slurm's queue stays filled", timeout_s=30)
+        _until(
+            lambda: not self.run(["squeue", "-h"]).stdout.strip(), lambda: "Slurm's queue stays filled", timeout_s=30
+        )
 
 
 def why_not() -> str | None:
@@ -131,7 +133,7 @@ def started(node_count: int) -> Iterator[Slurm]:
         stack.callback(processes.end, f"SLURM_CONF={home}")
         for name, argv in _daemons(home, slurm.nodes):
             stack.enter_context(_daemon(name, argv, slurm))
-        _until(lambda: _idle(slurm) == node_count, f"Slurm did not start: {_logs(home)}", timeout_s=30)
+        _until(lambda: _idle(slurm) == node_count, lambda: f"Slurm did not start: {_logs(home)}", timeout_s=30)
         stack.callback(slurm.cancel_all)
         yield slurm
 
@@ -195,7 +197,9 @@ def _daemon(name: str, argv: list[str], slurm: Slurm) -> Iterator[None]:
         )
     try:
         if name == "munged":
-            _until((slurm.home / "munge/socket").exists, f"munged did not start: {_logs(slurm.home)}", timeout_s=10)
+            _until(
+                (slurm.home / "munge/socket").exists, lambda: f"munged did not start: {_logs(slurm.home)}", timeout_s=10
+            )
         yield
     finally:
         process.terminate()
@@ -211,11 +215,11 @@ def _idle(slurm: Slurm) -> int:
     return shown.count("idle")
 
 
-def _until(true: Callable[[], bool], otherwise: str, *, timeout_s: float) -> None:
+def _until(true: Callable[[], bool], otherwise: Callable[[], str], *, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > end:
-            raise TimeoutError(otherwise)
+            raise TimeoutError(otherwise())
         time.sleep(0.05)  # the daemons give no signal when they are ready
 
 

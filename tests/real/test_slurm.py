@@ -2,8 +2,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from real import processes
-from real.slurm import Slurm
+from real.slurm import Slurm, started, why_not
 
 
 def test_a_batch_job_runs_over_both_nodes_and_ends(slurm: Slurm) -> None:
@@ -50,3 +51,22 @@ def test_marked_processes_are_found_and_ended() -> None:
         assert processes.end(mark) == [child.pid]
         child.wait(10)
         assert processes.marked(mark) == []
+
+
+def test_nothing_of_a_slurm_is_left_at_its_end() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    with started(1) as short_lived:
+        job = short_lived.sbatch("#!/bin/sh\nsetsid sleep 600 &\necho away\nexec sleep 600\n", "-t", "5")
+        short_lived.reach(job, frozenset({"RUNNING"}))
+        assert processes.marked(f"SLURM_CONF={short_lived.home}") != []
+    assert processes.marked(f"SLURM_CONF={short_lived.home}") == []
+    assert not short_lived.home.exists()
+
+
+def test_a_slurm_has_as_many_nodes_as_asked_for() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    with started(3) as wide:
+        names = wide.run(["srun", "-N3", "--ntasks-per-node=1", "printenv", "SLURMD_NODENAME"]).stdout.split()
+        assert sorted(names) == ["node1", "node2", "node3"]
