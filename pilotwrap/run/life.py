@@ -30,7 +30,6 @@ from pilotwrap.run.talk import accepted, answered, beating, hurried, overdue, se
 
 Step = tuple[State, tuple[Effect, ...]]
 
-_UNSTARTED: frozenset[Phase] = frozenset({"new", "recording"})
 _ALIVE: frozenset[Phase] = frozenset({"spawning", "running"})
 
 
@@ -99,7 +98,7 @@ def _started(state: State, event: ev.Started) -> Step:
     if state.phase == "ending":
         # A Signal that overtook its Spawn has hit nothing.
         return _signal(state._replace(kill_at=NEVER))
-    state = state._replace(phase="running", deadline=NEVER)
+    state = _enter(state, "running", state.rules.run_s)
     return send(state, "running") if state.rules.told_by == "panda" else (state, ())
 
 
@@ -172,15 +171,14 @@ def _stop_asked(state: State, event: ev.StopAsked) -> Step:
     if stop_at >= state.stop_at:
         return state, ()
     state = state._replace(stop_at=stop_at, stop=state.stop or event.reason)
-    if state.phase in _UNSTARTED:
-        return state, ()
     if state.phase == "staging-in":
         return _wrap_up(state, _stopped(state, "before it started"))
     if state.phase in _ALIVE:
         return _end(state, _stopped(state, "while it ran"))
     if state.phase == "ending":
         return _signal(state)
-    state = state._replace(deadline=_latest(state, state.deadline))
+    if state.phase != "new":
+        state = state._replace(deadline=_latest(state, state.deadline))
     return hurried(state), ()
 
 
@@ -207,15 +205,13 @@ def _end(state: State, verdict: Verdict) -> Step:
 
 def _signal(state: State) -> Step:
     """End the payload within the budget; say so to the starter only where that brings its KILL nearer."""
-    rules, at = state.rules, state.at
-    kill_at = min(state.kill_at, at + _grace(state))
-    shorter = kill_at < state.kill_at and not state.starter_lost
-    if state.starter_lost:
-        kill_at = min(state.kill_at, at)
+    rules, grace_s = state.rules, 0.0 if state.starter_lost else _grace(state)
+    nearer = state.at + grace_s < state.kill_at
+    kill_at = min(state.kill_at, state.at + grace_s)
     natural = kill_at + rules.reap_s
     soon = max(kill_at + rules.blink_s, state.stop_at - rules.tell_s)
     state = state._replace(kill_at=kill_at, deadline=min(natural, soon))
-    return state, (Signal(max(0.0, kill_at - at)),) if shorter else ()
+    return state, (Signal(grace_s),) if nearer and not state.starter_lost else ()
 
 
 def _grace(state: State) -> float:
@@ -275,11 +271,8 @@ def _enter(state: State, phase: Phase, bound_s: float) -> State:
 def _latest(state: State, natural: float) -> float:
     """Return when the phase must be over: its own bound, or what a stop leaves it."""
     rules = state.rules
-    if state.phase == "telling":
-        return min(natural, max(state.stop_at, state.at + rules.blink_s))
-    if state.phase == "spooling":
-        return min(natural, max(state.stop_at - rules.tell_s / 2, state.at + rules.blink_s))
-    return min(natural, max(state.stop_at - rules.tell_s, state.at))
+    kept = {"telling": 0.0, "spooling": rules.tell_s / 2}.get(state.phase, rules.tell_s)
+    return min(natural, max(state.stop_at - kept, state.at + rules.blink_s))
 
 
 def _stopped(state: State, when: str) -> Verdict:
@@ -312,6 +305,12 @@ def _wake(state: State) -> Step:
     return state._replace(wake=due), (Wake(max(due, state.at)),)
 
 
+def _recording_expired(state: State) -> Step:
+    if state.stop is not None:
+        return _tell(_reported(state, _stopped(state, "before it could be recorded"), {}))
+    return _record_failed(state, ev.RecordFailed(state.at, "the disk did not answer"))
+
+
 def _staging_in_expired(state: State) -> Step:
     if state.stop is not None:
         return _wrap_up(state, _stopped(state, "before it started"))
@@ -322,6 +321,11 @@ def _staging_in_expired(state: State) -> Step:
 def _spawning_expired(state: State) -> Step:
     detail = f"the payload did not start within {state.rules.spawn_s:.0f} s"
     return _end(state, Verdict("failed", "launcher", None, detail))
+
+
+def _running_expired(state: State) -> Step:
+    detail = f"the payload ran for {state.rules.run_s:.0f} s and nothing ended it"
+    return _end(state, Verdict("failed", "walltime", None, detail))
 
 
 def _ending_expired(state: State) -> Step:
@@ -348,10 +352,10 @@ def _never_expired(state: State) -> Step:
 
 _EXPIRED: Mapping[Phase, Callable[[State], Step]] = {
     "new": _never_expired,
-    "recording": lambda state: _record_failed(state, ev.RecordFailed(state.at, "the disk did not answer")),
+    "recording": _recording_expired,
     "staging-in": _staging_in_expired,
     "spawning": _spawning_expired,
-    "running": _never_expired,
+    "running": _running_expired,
     "ending": _ending_expired,
     "staging-out": _staging_out_expired,
     "spooling": lambda state: _tell(state._replace(spool="failed")),

@@ -64,6 +64,9 @@ class Rules(NamedTuple):
     spawn_s: float = 600.0
     """The longest way from Spawn to Started: a launcher that waits for its nodes, an image that is unpacked (guess)."""
 
+    run_s: float = NEVER
+    """The job's own limit and a margin: whoever ends a job at its limit has failed to, or its Exited was lost."""
+
     grace_s: float = 30.0
     """TERM to KILL where nothing presses: what Slurm gives by default (KillWait)."""
 
