@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -146,10 +147,12 @@ async def _body(request: Request, module: str, method: str) -> Json:
 async def _settling(store: Store, rules: Rules) -> None:
     while rules.periods.adder_s > 0:
         await asyncio.sleep(rules.periods.adder_s)
-        settle(store)
+        with suppress(sqlite3.OperationalError):  # the file is busy for long: the next pass will do it
+            settle(store)
 
 
 async def _watching(store: Store, rules: Rules) -> None:
     while True:
         await asyncio.sleep(rules.periods.watcher_s)
-        give_up(store, rules.limits)
+        with suppress(sqlite3.OperationalError):
+            give_up(store, rules.limits)

@@ -23,10 +23,15 @@ def test_a_transaction_holds_other_writers_off_from_its_first_read(store: Store)
     assert store.setting("a") == "b"
 
 
-def test_a_transaction_that_breaks_leaves_nothing(store: Store) -> None:
-    with pytest.raises(KeyError), store.transaction():
+def remember_and_break(store: Store) -> None:
+    with store.transaction():
         store.remember("url", "x")
-        raise KeyError
+        store.write("no statement")
+
+
+def test_a_transaction_that_breaks_leaves_nothing(store: Store) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        remember_and_break(store)
     assert store.setting("url", "unset") == "unset"
 
 
