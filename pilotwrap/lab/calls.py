@@ -7,7 +7,7 @@ from typing import Literal
 from pilotwrap.lab import jobs, queue, workers
 from pilotwrap.lab.arguments import Argument, ArgumentRefusedError, Arguments, cast, checked, signature
 from pilotwrap.lab.desk import Desk
-from pilotwrap.lab.envelope import Envelope, Json, done, refused
+from pilotwrap.lab.envelope import Envelope, Json, PlainFailure, done, refused
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,11 @@ def answered(call: Call, desk: Desk, method: str, given: Mapping[str, Json]) -> 
         arguments = (cast if method == "GET" else checked)(call.arguments, given)
     except ArgumentRefusedError as error:
         return refused(str(error))
-    with desk.store.transaction():
-        return call.handler(desk, arguments)
+    try:
+        with desk.store.transaction():
+            return call.handler(desk, arguments)
+    except (OverflowError, UnicodeEncodeError) as error:  # a number or a text that no database holds
+        raise PlainFailure(500, str(error)) from error
 
 
 def _is_alive(_desk: Desk, _arguments: Arguments) -> Envelope:
