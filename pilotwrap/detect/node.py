@@ -22,7 +22,7 @@ def node_facts(snapshot: Snapshot, machine: str | None = None) -> NodeFacts:
     scheduler = scheduler_of(snapshot)
     allocation = _tried(scheduler.allocation, snapshot, problems, scheduler.NAME) or none.allocation(snapshot)
     return NodeFacts(
-        host=snapshot.host,
+        host=scheduler.host(snapshot),
         machine=machine,
         vantage=_vantage(snapshot, allocation),
         accelerators=_tried(accelerators, snapshot, problems, "devices") or (),

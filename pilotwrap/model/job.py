@@ -92,6 +92,7 @@ class Shape(Value):
 class JobSpec(Shape):
     """A command, or a place to fetch jobs from, in its shape."""
 
+    schema_: Literal["pilotwrap.job/1"] = Field(default="pilotwrap.job/1", alias="schema")
     command: tuple[Annotated[str, Field(min_length=0)], ...] | None = None
     panda: PandaSource | None = None
     wait_s: Seconds | None = None

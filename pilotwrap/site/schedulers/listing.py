@@ -18,6 +18,9 @@ class Scheduler(Protocol):
     def recognised(self, snapshot: Snapshot, /) -> bool:
         """Tell whether we are inside of one of its allocations."""
 
+    def host(self, snapshot: Snapshot, /) -> str:
+        """Return the node's name as this batch system's lists have it."""
+
     def allocation(self, snapshot: Snapshot, /) -> Allocation:
         """Return what it gave; ValueError when its words cannot be read."""
 

@@ -17,6 +17,11 @@ def recognised(_snapshot: Snapshot) -> bool:
     return True
 
 
+def host(snapshot: Snapshot) -> str:
+    """Return the host's own name."""
+    return snapshot.host
+
+
 def allocation(snapshot: Snapshot) -> Allocation:
     """Return this host."""
     return Allocation(

@@ -49,6 +49,11 @@ def recognised(snapshot: Snapshot) -> bool:
     return "SLURM_JOB_ID" in snapshot.variables
 
 
+def host(snapshot: Snapshot) -> str:
+    """Return the node's name as the node list has it (several nodes may share one kernel, and so one host name)."""
+    return snapshot.variables.get("SLURMD_NODENAME", snapshot.host)
+
+
 def step_of(snapshot: Snapshot) -> str | None:
     """Return our step by the nearest slurmstepd above us; SLURM_STEP_ID proves nothing, for jobs inherit it."""
     for title in snapshot.ancestors:

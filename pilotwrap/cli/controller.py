@@ -1,0 +1,78 @@
+"""`controller`: what the starter starts, in the image or beside itself; talks to it alone, in JSON lines."""
+
+import argparse
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Sequence
+
+from pilotwrap import __version__
+from pilotwrap.model.errors import PilotwrapError
+from pilotwrap.run.link import PROTOCOL, Message, StarterLink
+
+EXAMPLE = "started by `pilotwrap run`"
+MISMATCH_EXIT = 3
+
+
+def direct(_words: Sequence[str]) -> int:
+    """Do a whole run for the starter at the other end of our standard streams."""
+    link = StarterLink.from_standard_streams()
+    hello = link.read()
+    if hello.get("event") != "hello":
+        print("pilotwrap: usage: the controller is started by `pilotwrap run`", file=sys.stderr)
+        return 2
+    if hello.get("protocol") != PROTOCOL:
+        return _finish(link, MISMATCH_EXIT, None, _mismatch(hello))
+    as_json = "--json" in hello["words"]
+    try:
+        return _run(link, hello)
+    except PilotwrapError as error:
+        return _finish(link, error.exit_code, _refused(error) if as_json else None, f"{error.reason}: {error}")
+    except Exception:
+        logging.getLogger(__name__).exception("a fault of pilotwrap itself; please send these lines with a bug report")
+        return _finish(link, 70, None, "internal: pilotwrap failed; its unsent reports wait for `pilotwrap flush`")
+
+
+def _run(link: StarterLink, hello: Message) -> int:
+    from pilotwrap.cli.run import options_of
+    from pilotwrap.model.errors import UsageError
+    from pilotwrap.run.controller import controlled
+    from pilotwrap.view.progress import progress_on
+    from pilotwrap.view.summary import summary
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = options_of(_namespace([str(word) for word in hello["words"]]))
+    except SystemExit as error:
+        raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
+    report, code = controlled(link, hello, options, progress_on(sys.stderr, on=bool(hello["tty"])))
+    return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), "")
+
+
+def _namespace(words: list[str]) -> argparse.Namespace:
+    from pilotwrap.cli.main import parser_of
+
+    return parser_of("run").parse_args(words)
+
+
+def _finish(link: StarterLink, code: int, output: str | None, line: str) -> int:
+    if line:
+        print(f"pilotwrap: {line}", file=sys.stderr, flush=True)
+    link.send({"do": "finish", "exit_code": code, "output": output})
+    return code
+
+
+def _refused(error: PilotwrapError) -> str:
+    from pilotwrap.model.report import RunReport
+
+    report = RunReport(version=__version__, state="failed", reason=error.reason, detail=str(error))
+    return report.to_json() + "\n"
+
+
+def _mismatch(hello: Message) -> str:
+    return (
+        f"the starter (version {hello.get('version')}) and the image (version {__version__}) do not understand each "
+        "other; refresh it: RUNTIME exec IMAGE pilotwrap starter > starter.pyz"
+    )

@@ -1,0 +1,139 @@
+"""`run`: the main job. Here its words are read; the starter passes them to the controller unread."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilotwrap.model.job import JobSpec
+    from pilotwrap.run.options import RunOptions
+
+EXAMPLE = "pilotwrap run --server URL --panda-queue QUEUE --credential TOKEN_FILE --origin atlas.production"
+
+
+def direct(words: Sequence[str]) -> int | None:
+    """Be the starter for these words; None when only help is asked for."""
+    if any(word in {"-h", "--help"} for word in words):
+        return None
+    from pilotwrap.host.starter import main as starter
+
+    return starter(list(words), [sys.executable, "-m", "pilotwrap", "controller"])
+
+
+def main(_options: argparse.Namespace) -> int:
+    """Do nothing: `direct` has done it all."""
+    return 0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Name what `run` takes."""
+    add = parser.add_argument
+    add("--spec", action="append", type=Path, default=[], metavar="FILE", help="a pilotwrap.job/1 file; several may be")
+    add("--server", metavar="URL", help="a PanDA server to fetch jobs from")
+    add("--panda-queue", metavar="NAME", help="the queue to fetch from")
+    add("--credential", type=Path, metavar="PATH", help="a token file, or an X.509 proxy (a PEM file)")
+    add("--origin", metavar="VO.ROLE", help="what the token speaks for, e.g. atlas.production")
+    add("--ca", metavar="PATH", help="certificates that the server is checked against, instead of the system's")
+    add("--label", default="managed", metavar="LABEL", help="prod_source_label of the jobs to fetch")
+    add("--agent", choices=("direct", "pilot3"), default="direct", help="who runs a fetched job")
+    add("--jobs", type=_count, metavar="N", help="fetch at most N jobs")
+    add("--wait-for-work", type=_seconds, default=0.0, metavar="S", help="go on asking for S seconds without work")
+    add("--run-dir", type=Path, default=Path("pilotwrap-runs"), metavar="DIR", help="parent of the runs' directories")
+    add("--storage", type=Path, metavar="FILE", help='storage map, {"ENDPOINT": "URL", …}')
+    add("--payload-user", metavar="NAME", help="as root: run payloads as this user")
+    add("--heartbeat", type=_seconds, default=600.0, metavar="S", help="seconds between two heartbeats of a job")
+    add("--harvester-id", metavar="ID", help="the Harvester that this worker belongs to")
+    add("--worker-id", type=_count, metavar="N", help="this worker's number there")
+    add("--enter", metavar="WORDS", help='the way into the image, e.g. "apptainer exec IMAGE"; read by the starter')
+    add("--json", action="store_true", help="print the RunReport as JSON on stdout, and nothing else there")
+
+
+def options_of(namespace: argparse.Namespace) -> "RunOptions":
+    """Return the words as values; raises BadInputError and UsageError."""
+    from pilotwrap.model.errors import BadInputError, UsageError
+    from pilotwrap.model.job import JobSpec
+    from pilotwrap.run.options import RunOptions
+
+    specs = [read_spec(path) for path in namespace.spec]
+    fetching = [spec for spec in specs if spec.panda]
+    if len(fetching) > 1 or (fetching and len(specs) > 1):
+        raise BadInputError("a spec that fetches jobs stands alone", remedy="give one such --spec and no other")
+    source = fetching[0].panda if fetching else None
+    if namespace.agent == "pilot3":
+        raise UsageError("this release has no agent pilot3", remedy="use --agent direct")
+    if not specs and not namespace.server:
+        raise UsageError("nothing to run", remedy="give --spec FILE, or --server, --panda-queue and --credential")
+    worker = (specs[0] if specs else JobSpec(command=("/bin/sh",))) if namespace.server or fetching else None
+    return RunOptions(
+        specs=tuple(specs),
+        worker=worker,
+        server=namespace.server or (source.server if source else None),
+        panda_queue=namespace.panda_queue or (source.panda_queue if source else None),
+        prod_source_label=source.prod_source_label if source else namespace.label,
+        credential=_credential(namespace) or (specs[0].credential if fetching else None),
+        ca_path=namespace.ca,
+        jobs=namespace.jobs,
+        wait_for_work_s=namespace.wait_for_work,
+        run_dir=namespace.run_dir,
+        storage=namespace.storage,
+        payload_user=namespace.payload_user,
+        heartbeat_s=namespace.heartbeat,
+        as_json=namespace.json,
+        harvester_id=namespace.harvester_id,
+        worker_id=namespace.worker_id,
+    )
+
+
+def read_spec(path: Path) -> "JobSpec":
+    """Read a job's spec; BadInputError names the file, the key and what was expected."""
+    from pydantic import ValidationError
+
+    from pilotwrap.model.errors import BadInputError
+    from pilotwrap.model.job import JobSpec
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path} is not JSON", why=str(error)[:200]) from error
+    if not isinstance(values, dict):
+        raise BadInputError(f"{path} is not a JSON object", remedy='e.g. {"command": ["echo", "hello"]}')
+    try:
+        return JobSpec.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        said = f", it is {json.dumps(first['input'], default=str)[:60]}" if first["loc"] else ""
+        raise BadInputError(
+            f"{path}: {key}", why=f"{first['msg']}{said}", remedy="see `pilotwrap schema job`"
+        ) from error
+
+
+def _credential(namespace: argparse.Namespace) -> "object":
+    from pilotwrap.model.credential import Credential
+
+    if namespace.credential is None:
+        return None
+    kind = "token" if namespace.origin else "x509"
+    return Credential(kind=kind, path=str(namespace.credential.absolute()), origin=namespace.origin)
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 10**9:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds

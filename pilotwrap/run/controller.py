@@ -1,0 +1,237 @@
+"""The controller: from the starter's first word to the RunReport."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pilotwrap.detect.node import node_facts
+from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, UsageError
+from pilotwrap.model.report import RunReport
+from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.plan.ledger import ledger_of
+from pilotwrap.plan.limits import limits
+from pilotwrap.run.driver import Driver
+from pilotwrap.run.job import Job
+from pilotwrap.run.link import Message, StarterLink
+from pilotwrap.run.options import RunOptions
+from pilotwrap.run.rundir import RunDirectory, make, new_run_id, write_file
+from pilotwrap.run.state import Rules, State
+from pilotwrap.run.summary import RunEnd, exit_code, run_report
+from pilotwrap.run.surroundings import Server, Surroundings
+from pilotwrap.run.survey import surveyed
+
+if TYPE_CHECKING:
+    from pilotwrap.run.events import StopReason
+    from pilotwrap.run.work import PandaWork
+
+STOP_BUDGET_S = 5.0
+"""From TERM to everything told and gone: inside the shortest grace of any batch system (Flux's 5 s)."""
+
+RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
+"""What a life keeps for its last steps; within STOP_BUDGET_S this leaves a payload 1.5 s after TERM."""
+
+IDLE_S = 1.0
+"""How long the driver sleeps at most; everything that matters wakes it."""
+
+Progress = Callable[[dict[str, int]], None]
+
+
+def controlled(link: StarterLink, hello: Message, options: RunOptions, progress: Progress) -> tuple[RunReport, int]:
+    """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
+    run = make(options.run_dir, new_run_id(time.time()))
+    around = _surroundings(link, hello, options, run)
+    driver = Driver(around, link, ledger_of(around.allocation))
+    link.listen(lambda message: driver.post(lambda: driver.heard(message)))
+    stopper = _Stopper(driver)
+    driver.on_stop = stopper.asked
+    work = _work(driver, options) if around.server else None
+    if work is None:
+        _take_specs(driver, options)
+    _loop(driver, work, stopper, progress)
+    end = _end(driver, work, stopper)
+    report = run_report(driver.reports, end)
+    code = exit_code(driver.reports, end)
+    write_file(run.report, report.to_json())
+    return report, code
+
+
+def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, progress: Progress) -> None:
+    while driver.jobs or (work and not work.over and not driver.starter_lost):
+        now = time.monotonic()
+        wait_s = min(IDLE_S, stopper.due_in(now))
+        if work:
+            if driver.stopped is not None:
+                work.close()
+            wait_s = min(wait_s, work.poll(now))
+        driver.turn(wait_s)
+        progress(driver.counts)
+
+
+class _Stopper:
+    """Ends the run: when a signal came, or when the allocation's own end is near."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.reason: StopReason | None = None
+
+    def asked(self, _signal: int) -> None:
+        """Take a signal: near the allocation's end it is the batch system's, else somebody's."""
+        stop_at = self._driver.around.stop_at
+        near_end = stop_at is not None and time.monotonic() >= stop_at - STOP_BUDGET_S
+        self._stop("walltime" if near_end else "cancelled", STOP_BUDGET_S)
+
+    def due_in(self, now: float) -> float:
+        """End the run if its time has come; return the seconds until then."""
+        stop_at = self._driver.around.stop_at
+        if stop_at is None or self.reason:
+            return IDLE_S
+        if now >= stop_at:
+            rules = self._driver.around.rules
+            self._stop("walltime", rules.grace_s + rules.tell_s + rules.log_s)
+            self._driver.stopped = self._driver.stopped or 0
+        return max(0.0, stop_at - now)
+
+    def _stop(self, reason: StopReason, budget_s: float) -> None:
+        self.reason = self.reason or reason
+        self._driver.stop(self.reason, budget_s)
+
+
+def _surroundings(link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory) -> Surroundings:
+    now = time.monotonic()
+    snapshot = Snapshot.model_validate(_awaited(link, "snapshot")["snapshot"])
+    head = node_facts(snapshot)
+    host_argv = tuple(str(word) for word in hello["self"])
+    allocation = surveyed(head, link, run, host_argv)
+    if not allocation.groups:
+        raise NodeUnusableError(
+            "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)
+        )
+    server = _server(options)
+    limit, _ = limits(head.allocation, None, RUN_RULES.tell_s)
+    return Surroundings(
+        run=run,
+        allocation=allocation,
+        host_argv=host_argv,
+        cwd=str(hello["cwd"]),
+        rules=RUN_RULES._replace(told_by="panda" if server else "caller", heartbeat_s=options.heartbeat_s),
+        teller="panda" if server else "caller",
+        epoch=time.time() - time.monotonic(),
+        stop_at=None if limit.stop_at is None else now + limit.stop_at,
+        server=server,
+        storage=_storage(options),
+        transformations=_transformations(options),
+        user=_user(options.payload_user),
+    )
+
+
+def _awaited(link: StarterLink, event: str) -> Message:
+    message = link.read()
+    if message.get("event") != event:
+        raise NodeUnusableError("the starter went away before the run began", why=f"it said {message.get('event')!r}")
+    return message
+
+
+def _server(options: RunOptions) -> Server | None:
+    if options.worker is None:
+        return None
+    if not (options.server and options.panda_queue and options.credential):
+        raise UsageError(
+            "fetching jobs needs --server, --panda-queue and --credential", remedy="give all three, or a --spec"
+        )
+    return Server(
+        url=options.server,
+        panda_queue=options.panda_queue,
+        credential=options.credential,
+        prod_source_label=options.prod_source_label,
+        ca_path=options.ca_path,
+        harvester_id=options.harvester_id,
+        worker_id=options.worker_id,
+    )
+
+
+def _storage(options: RunOptions) -> Any:  # noqa: ANN401 - its type is imported only where it is needed
+    if options.storage is None:
+        return None
+    from pilotwrap.run.storage import read_storage_map
+
+    return read_storage_map(options.storage)
+
+
+def _transformations(options: RunOptions) -> Any:  # noqa: ANN401 - likewise
+    if options.worker is None:
+        return None
+    from pilotwrap.run.transformation import TransformationCache
+
+    return TransformationCache(time.monotonic)
+
+
+def _user(name: str | None) -> dict[str, Any] | None:
+    """Return whom payloads run as; BadInputError for an unknown user, or when we are not root."""
+    if name is None:
+        return None
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as error:
+        raise BadInputError(f"no user {name!r} on this host", remedy="give another --payload-user") from error
+    if os.geteuid() != 0:
+        raise BadInputError("--payload-user needs root", remedy="leave it out: payloads run as you")
+    return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": os.getgrouplist(name, entry.pw_gid)}
+
+
+def _work(driver: Driver, options: RunOptions) -> PandaWork:
+    """Make sure that we may report, send what dead runs left, and get ready to fetch."""
+    from pilotwrap.panda.client import connected
+    from pilotwrap.panda.spool import Spool
+    from pilotwrap.run.fetcher import FETCH_S, Fetcher
+    from pilotwrap.run.teller import Teller
+    from pilotwrap.run.work import PandaWork, WorkTerms
+
+    around = driver.around
+    if around.server is None or options.worker is None:
+        raise UsageError("no server to fetch from")
+    server = around.server
+
+    def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
+        return connected(server.url, server.credential, server.ca_path)
+
+    client().may_report(time.monotonic() + FETCH_S)
+    driver.spool = Spool(around.run.path)
+
+    def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
+        def happened() -> None:
+            job = driver.jobs.get(job_name)
+            if job:
+                driver.happened(job, event)
+
+        driver.post(happened)
+
+    driver.teller = Teller(client, answered)
+    works: list[PandaWork] = []
+    fetcher = Fetcher(client(), lambda fetched: driver.post(lambda: works[0].heard(fetched)))
+    works.append(PandaWork(driver, fetcher, server, options.worker, WorkTerms(options.jobs, options.wait_for_work_s)))
+    return works[0]
+
+
+def _take_specs(driver: Driver, options: RunOptions) -> None:
+    for number, spec in enumerate(options.specs):
+        name = f"spec-{number}"
+        rules = driver.around.rules
+        driver.take(Job(name, spec, driver.around.run.job(name), State(rules=rules)))
+
+
+def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper) -> RunEnd:
+    error: PilotwrapError | None = work.error if work else None
+    if driver.starter_lost:
+        error = NodeUnusableError("the starter went away while the run was going on")
+    return RunEnd(
+        stopped=driver.stopped,
+        stop_reason=stopper.reason,
+        error=error,
+        outcomes=tuple(driver.outcomes),
+        run_dir=str(driver.around.run.path),
+    )

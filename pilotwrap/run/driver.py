@@ -1,0 +1,287 @@
+"""The driver: feeds events to the lives of jobs and does what they ask; owns the queue, the clock and the ledger."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pilotwrap.model.errors import PilotwrapError
+from pilotwrap.model.outcome import Outcome
+from pilotwrap.model.reasons import Reason
+from pilotwrap.model.report import JobReport
+from pilotwrap.plan.ledger import Ledger, give_back, lend, possible
+from pilotwrap.run import effects as fx
+from pilotwrap.run import events as ev
+from pilotwrap.run import records
+from pilotwrap.run.job import Job, rank_of
+from pilotwrap.run.journal import Journal
+from pilotwrap.run.life import step
+from pilotwrap.run.link import LOST, Message, StarterLink
+from pilotwrap.run.orders import Order, signals, spawns
+from pilotwrap.run.preparation import payload_of, prepare
+from pilotwrap.run.results import shim_results
+from pilotwrap.run.surroundings import Surroundings
+from pilotwrap.run.verdict import outcome, rank_outcome, spawn_failure
+from pilotwrap.run.workers import Workers
+
+if TYPE_CHECKING:
+    from pilotwrap.panda.spool import Record, Spool
+    from pilotwrap.run.teller import Teller, Word
+
+STAGING_THREADS = 4
+"""Files travel in parallel up to so many (a guess: a shared file system serves a node no faster with more)."""
+
+Task = Callable[[], None]
+
+
+class Driver:
+    """Owns all jobs of a run; every method runs on the main thread, except `post`."""
+
+    def __init__(self, around: Surroundings, link: StarterLink, ledger: Ledger) -> None:
+        self.around = around
+        self.link = link
+        self.ledger = ledger
+        self.jobs: dict[str, Job] = {}
+        self.reports: list[JobReport] = []
+        self.outcomes: list[Outcome] = []
+        self.teller: Teller | None = None
+        self.spool: Spool | None = None
+        self.unallotted: list[Job] = []
+        self.starter_lost = False
+        self.stopped: int | None = None
+        self.journal = Journal(around.run.journal)
+        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._workers = Workers(STAGING_THREADS)
+        self._orders: list[Order] = []
+        self._records: list[tuple[Job, Record, ev.Event | None, ev.Event | None]] = []
+        self._words: list[Word] = []
+        self.on_stop: Callable[[int], None] = lambda _signal: None
+
+    def post(self, task: Task) -> None:
+        """Have a task done on the main thread; may be called from any."""
+        self._tasks.put(task)
+
+    def turn(self, wait_s: float) -> None:
+        """Wait for something to happen, do all that has happened, then write, tell and order what follows from it."""
+        wakes = [job.wake_at for job in self.jobs.values() if job.wake_at is not None]
+        wait_s = max(0.0, min([wait_s, *(at - time.monotonic() for at in wakes)]))
+        try:
+            self._tasks.get(timeout=wait_s)()
+            while True:
+                self._tasks.get_nowait()()
+        except queue.Empty:
+            pass
+        now = time.monotonic()
+        for job in [job for job in self.jobs.values() if job.wake_at is not None and job.wake_at <= now]:
+            job.wake_at = None
+            self.happened(job, ev.Tick(now))
+        self._settle()
+
+    def take(self, job: Job) -> None:
+        """Begin a job's life."""
+        self.jobs[job.name] = job
+        self.happened(job, ev.Acquired(time.monotonic()))
+
+    def happened(self, job: Job, event: ev.Event) -> None:
+        """Journal an event of a job, step its life, and do what it asks."""
+        if job.name not in self.jobs:
+            return
+        self.journal.write(job.name, event)
+        job.state, asked = step(job.state, event)
+        for effect in asked:
+            self._do(job, effect)
+
+    def heard(self, message: Message) -> None:
+        """Do what the starter's message means."""
+        kind = message.get("event")
+        if message is LOST:
+            self.starter_lost = True
+            self._all(ev.StarterLost)
+        elif kind == "stop":
+            self.stopped = int(message["signal"])
+            self.on_stop(self.stopped)
+        elif kind in {"started", "failed", "exited"}:
+            job = self.jobs.get(str(message["id"]).rpartition("/")[0])
+            if job:
+                self._spawn_said(job, message)
+
+    def stop(self, reason: ev.StopReason, budget_s: float) -> None:
+        """End every job within the budget."""
+        if self.teller:
+            self.teller.urgent = True
+        self._all(lambda at: ev.StopAsked(at, reason, budget_s))
+
+    def _all(self, event: Callable[[float], ev.Event]) -> None:
+        at = time.monotonic()
+        for job in list(self.jobs.values()):
+            self.happened(job, event(at))
+
+    def _do(self, job: Job, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.StageIn):
+            self.unallotted.append(job)
+        elif isinstance(effect, fx.Spawn):
+            self._spawn(job)
+        elif isinstance(effect, fx.Signal):
+            self._orders += signals(job.alive, effect.grace_s)
+        elif isinstance(effect, fx.StageOut):
+            self._stage_out(job, effect)
+        elif isinstance(effect, fx.Wake):
+            job.wake_at = effect.at
+        elif isinstance(effect, fx.Done):
+            self._done(job, effect)
+        else:
+            self._tell(job, effect)
+
+    def _tell(self, job: Job, effect: fx.Record | fx.Spool | fx.Settle | fx.Send) -> None:
+        """Collect what is written and sent; `_settle` does it, once for all jobs of a turn."""
+        around, at = self.around, time.monotonic()
+        if isinstance(effect, fx.Send):
+            from pilotwrap.run.teller import Word
+
+            update = records.update_of(job, effect, around)
+            self._words.append(Word(job.name, effect.to, effect.number, update))
+        elif isinstance(effect, fx.Spool):
+            record = records.terminal(records.report_of(job, effect.report, around))
+            self._records.append((job, record, ev.Spooled(at), ev.SpoolFailed(at)))
+        elif isinstance(effect, fx.Settle):
+            self._records.append((job, records.accepted(job), None, None))
+        elif around.server:
+            record_of = records.acquired(job, around, around.server, around.epoch + at)
+            self._records.append((job, record_of, ev.Recorded(at), ev.RecordFailed(at)))
+
+    def _settle(self) -> None:
+        """Write the turn's records with one fsync, then send its words and orders, and what follows from them."""
+        self._allot()
+        while self._records:
+            written, self._records = self._records, []
+            failure = self._append([record for _, record, _, _ in written])
+            for job, _, done, failed in written:
+                if failure is None and done:
+                    self.happened(job, done)
+                elif failure is not None and isinstance(failed, ev.RecordFailed | ev.SpoolFailed):
+                    self.happened(job, type(failed)(failed.at, failure))
+            self._allot()
+        if self._words and self.teller:
+            self.teller.tell(self._words)
+        if self._orders:
+            self.link.send(*self._orders)
+        self._words, self._orders = [], []
+
+    def _allot(self) -> None:
+        """Lend cores in the order of coming: a large job that must wait is not overtaken for ever by small ones."""
+        while self.unallotted:
+            job = self.unallotted[0]
+            at = time.monotonic()
+            if job.state.phase != "staging-in":
+                self.unallotted.pop(0)
+                continue
+            refusal = self._refusal(job)
+            if refusal:
+                self.unallotted.pop(0)
+                self.happened(job, ev.StageInFailed(at, *refusal))
+                continue
+            self.ledger, job.allotment = lend(self.ledger, job.spec)
+            if job.allotment is None:
+                return
+            job.holding = True
+            self.unallotted.pop(0)
+            self._workers.submit(lambda job=job: self._prepare(job))  # type: ignore[misc]
+
+    def _refusal(self, job: Job) -> tuple[Reason, str] | None:
+        """Return why a job can never run here: as the server gave it, or because it wants more than there is."""
+        if job.fetched is not None and not hasattr(job.fetched, "transformation"):
+            return job.fetched.reason, job.fetched.why
+        if possible(self.ledger, job.spec):
+            return None
+        shape, cores, nodes = job.spec, self.ledger.cores_per_node, len(self.ledger.free)
+        asked = f"{shape.nodes} nodes with {shape.ranks_per_node} ranks of {shape.cpus_per_rank or 'any'} cores"
+        return "bad-input", f"the job asks for {asked}; there are {nodes} nodes of {cores} cores; ask for less"
+
+    def _append(self, batch: list[Record]) -> str | None:
+        if self.spool is None:
+            return "there is no spool"
+        try:
+            self.spool.append(batch)
+        except PilotwrapError as error:
+            return str(error)
+        return None
+
+    def _prepare(self, job: Job) -> None:
+        try:
+            job.plan = prepare(job, self.around)
+            event: ev.Event = ev.StagedIn(time.monotonic())
+        except PilotwrapError as error:
+            event = ev.StageInFailed(time.monotonic(), error.reason, str(error))
+        self.post(lambda: self.happened(job, event))
+
+    def _spawn(self, job: Job) -> None:
+        if job.plan is None:
+            return
+        orders = spawns(job.plan, payload_of(job, self.around))
+        job.alive = {order["id"] for order in orders}
+        self._orders += orders
+
+    def _spawn_said(self, job: Job, message: dict[str, Any]) -> None:
+        """Follow one rank; the life hears of the first that starts, and of the end of all."""
+        at, spawn_id = time.monotonic(), str(message["id"])
+        if message["event"] == "started":
+            if not job.started:
+                job.started = True
+                self.happened(job, ev.Started(at))
+            return
+        job.alive.discard(spawn_id)
+        if message["event"] == "failed" and not job.started and not job.alive:
+            self._free(job)
+            reason, detail = spawn_failure(message)
+            self.happened(job, ev.SpawnFailed(at, reason, detail))
+            return
+        job.ended[spawn_id] = self._rank_end(job, spawn_id, message)
+        if not job.alive:
+            self._exited(job, at)
+
+    def _rank_end(self, job: Job, spawn_id: str, message: dict[str, Any]) -> Any:  # noqa: ANN401 - narrowed by its caller's dict
+        said = rank_outcome(rank_of(spawn_id), job.host, message)
+        if message["event"] == "failed":
+            reason, detail = spawn_failure(message)
+            return said.model_copy(update={"reason": reason, "detail": detail})
+        return said
+
+    def _exited(self, job: Job, at: float) -> None:
+        self._free(job)
+        told = shim_results(self.around.run.path / "plans" / f"{job.name}.ranks") if job.plan else ()
+        ended = outcome(tuple(job.ended.values()), told)
+        job.outcome = ended
+        self.outcomes.append(ended)
+        self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
+
+    def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
+        from pilotwrap.run.collection import collect
+
+        def bring() -> None:
+            said = collect(job, self.around, outputs=effect.outputs, log=effect.log)
+            self.post(lambda: self.happened(job, said))
+
+        self._workers.submit(bring)
+
+    def _free(self, job: Job) -> None:
+        if job.holding and job.allotment:
+            self.ledger = give_back(self.ledger, job.allotment)
+            job.holding = False
+
+    def _done(self, job: Job, effect: fx.Done) -> None:
+        self._free(job)
+        del self.jobs[job.name]
+        if job.state.report is not None:
+            report = records.report_of(job, job.state.report, self.around)
+            self.reports.append(report.model_copy(update={"told": effect.told}))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each phase, and how many ended in each state."""
+        found: dict[str, int] = {}
+        states: Iterable[str] = [job.state.phase for job in self.jobs.values()]
+        for name in (*states, *(report.state for report in self.reports)):
+            found[name] = found.get(name, 0) + 1
+        return found

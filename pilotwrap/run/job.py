@@ -1,0 +1,60 @@
+"""One job in the driver's hands: its life's state, its plan, its ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilotwrap.model.job import JobSpec
+from pilotwrap.model.outcome import Outcome, RankOutcome
+from pilotwrap.model.plan import Plan
+from pilotwrap.plan.ledger import Allotment
+from pilotwrap.run.state import State
+
+if TYPE_CHECKING:
+    from pilotwrap.panda.job import PandaJob, UnrunnableJob
+
+
+@dataclass
+class Job:
+    """What the driver knows of one attempt; `name` is ours and safe as a file's name."""
+
+    name: str
+    spec: JobSpec
+    directory: Path
+    state: State
+    fetched: PandaJob | UnrunnableJob | None = None
+    allotment: Allotment | None = None
+    plan: Plan | None = None
+    alive: set[str] = field(default_factory=set)
+    """Spawns that were asked for and have not ended, by their ids on the wire."""
+
+    holding: bool = False
+    """Its share of the ledger is lent to it."""
+
+    started: bool = False
+    ended: dict[str, RankOutcome] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    wake_at: float | None = None
+
+    @property
+    def panda_id(self) -> int | None:
+        """Return the server's id; None for a job of a spec."""
+        return self.fetched.panda_id if self.fetched else None
+
+    @property
+    def attempt_nr(self) -> int | None:
+        """Return the server's number of this attempt."""
+        return self.fetched.attempt_nr if self.fetched else None
+
+    @property
+    def host(self) -> str:
+        """Return the first node of the job."""
+        return self.allotment.hosts[0] if self.allotment else ""
+
+
+def rank_of(spawn_id: str) -> int | None:
+    """Return the rank that a spawn's id names; None: the launcher's own."""
+    rank = spawn_id.rpartition("/")[2]
+    return int(rank) if rank.isdigit() else None

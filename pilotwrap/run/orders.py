@@ -1,0 +1,84 @@
+"""A Plan as orders to the starter: one spawn a rank, or one for the launcher which starts a shim a rank."""
+
+from typing import Any
+
+from pilotwrap.model.plan import Binding, Plan
+
+OUTPUT_CAP = 16 * 1024 * 1024
+"""Bytes kept of a rank's stdout, and of its stderr; the log tarball takes no more either (a guess)."""
+
+RANK_VARIABLES = ("PILOTWRAP_RANK", "PILOTWRAP_LOCAL_RANK", "PILOTWRAP_SIZE")
+"""What a rank of mode `copies` is told where no launcher tells it (docs/running.md)."""
+
+Order = dict[str, Any]
+"""One line for the starter; docs/wire.md has the keys."""
+
+
+class Payload:
+    """What the orders of one job need besides its plan: where it runs, as whom, and where its words go."""
+
+    def __init__(self, name: str, cwd: str, output: str, user: dict[str, Any] | None) -> None:
+        self.name = name
+        self.cwd = cwd
+        self.output = output
+        self.user = user
+
+
+def spawns(plan: Plan, payload: Payload) -> list[Order]:
+    """Return the orders that start every rank of a plan."""
+    if plan.launch.argv:
+        return [_spawn(plan, payload, None)]
+    return [_spawn(plan, payload, binding) for binding in plan.bindings]
+
+
+def signals(spawn_ids: set[str], grace_s: float) -> list[Order]:
+    """Return the orders that end these spawns: TERM, and KILL after the grace."""
+    return [{"do": "signal", "id": one, "signal": 15, "grace_s": grace_s} for one in sorted(spawn_ids)]
+
+
+def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
+    """Return what the rank shim reads on every node."""
+    names = plan.rank_variables
+    return {
+        "protocol": 1,
+        "rank": list(names.rank),
+        "local_rank": list(names.local_rank),
+        "size": list(names.size),
+        "bindings": [{"local_rank": one.local_rank, "cpus": one.cpus, "env": one.env} for one in plan.bindings],
+        "argv": [*plan.container.argv, *plan.command],
+        "keep": list(plan.launch.keep),
+        "env": plan.launch.env,
+        "unset": [name for name in plan.launch.unset if not name.startswith("SLURM_")],
+        "cwd": payload.cwd,
+        "grace_s": plan.limits.kill_grace_s,
+        "results": results,
+    }
+
+
+def _spawn(plan: Plan, payload: Payload, binding: Binding | None) -> Order:
+    rank = binding.local_rank if binding else None
+    alone = binding is None or len(plan.bindings) == 1
+    suffix = "" if alone else f".{rank}"
+    return {
+        "do": "spawn",
+        "id": f"{payload.name}/{'launch' if rank is None else rank}",
+        "argv": list(plan.launch.argv) or [*plan.container.argv, *plan.command],
+        "keep": list(plan.launch.keep),
+        "env": {**plan.launch.env, **(_rank_env(plan, binding) if binding else {})},
+        "unset": list(plan.launch.unset),
+        "cwd": payload.cwd,
+        "session": "new",
+        "stdin": "null" if binding else "lifeline",
+        "stdout": f"{payload.output}/stdout{suffix}",
+        "stderr": f"{payload.output}/stderr{suffix}",
+        "output_cap": OUTPUT_CAP,
+        "cpus": binding.cpus if binding else None,
+        "user": payload.user,
+        "wall_s": plan.limits.walltime_s,
+        "grace_s": plan.limits.kill_grace_s,
+    }
+
+
+def _rank_env(plan: Plan, binding: Binding) -> dict[str, str]:
+    said = dict(zip(RANK_VARIABLES, (binding.local_rank, binding.local_rank, plan.ranks), strict=True))
+    return {**{name: str(value) for name, value in said.items()}, **binding.env}

@@ -1,0 +1,132 @@
+"""A job's way to its first process: its directory, its plan, its program, its inputs."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from pilotwrap.model.errors import BadInputError, InternalError, SiteEnvironmentError, StageInError
+from pilotwrap.model.job import JobFile, JobSpec, Shape
+from pilotwrap.model.plan import Plan
+from pilotwrap.panda.job import InputFile, PandaJob
+from pilotwrap.plan.plan import plan
+from pilotwrap.plan.request import PlanRequest
+from pilotwrap.run.job import Job
+from pilotwrap.run.orders import Payload, shim_file
+from pilotwrap.run.rundir import write_file
+from pilotwrap.run.surroundings import Surroundings
+from pilotwrap.run.transfer import Terms, Transfer
+
+STAGE_S = 6 * 3600.0
+
+
+def prepare(job: Job, around: Surroundings) -> Plan:
+    """Make all that a job needs before its payload starts, and return its plan; raises PilotwrapError."""
+    terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-in")
+    _make_directory(job, around)
+    if isinstance(job.fetched, PandaJob):
+        command = _panda_command(job, job.fetched, around, terms)
+    else:
+        command = job.spec.command or ()
+        _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
+    made = plan(_request(job, around, command))
+    plans = around.run.path / "plans"
+    write_file(plans / f"{job.name}.json", made.to_json())
+    if made.launch.argv:
+        results = plans / f"{job.name}.ranks"
+        results.mkdir(mode=0o700)
+        shim = shim_file(made, payload_of(job, around), str(results))
+        write_file(plans / f"{job.name}.shim.json", json.dumps(shim))
+    _hand_over(job.directory, around.user)
+    return made
+
+
+def payload_of(job: Job, around: Surroundings) -> Payload:
+    """Return where a job's payload runs and where its words go."""
+    own = job.fetched is not None or bool(job.spec.inputs or job.spec.outputs)
+    cwd = str(job.directory) if own else around.cwd
+    return Payload(job.name, cwd, str(job.directory), around.user)
+
+
+def worker_shape(worker: JobSpec, fetched: PandaJob) -> JobSpec:
+    """Return the job in the shape it carries, or else in the worker's, with no more cores than it asked for."""
+    shape = fetched.shape or worker.shape
+    if fetched.shape is None and shape.ranks == 1:
+        cores = min(shape.cpus_per_rank or fetched.core_count, fetched.core_count)
+        shape = shape.model_copy(update={"cpus_per_rank": cores})
+    if shape.walltime_s is None and fetched.max_walltime_s:
+        shape = shape.model_copy(update={"walltime_s": float(fetched.max_walltime_s)})
+    return JobSpec(**{name: getattr(shape, name) for name in Shape.model_fields}, command=("/bin/sh",))
+
+
+def _make_directory(job: Job, around: Surroundings) -> None:
+    try:
+        job.directory.mkdir(mode=0o700, parents=True)
+        (around.run.path / "plans").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SiteEnvironmentError(
+            f"the job's directory {job.directory} cannot be made",
+            why=error.strerror or str(error),
+            remedy="free some space or inodes there, or choose another --run-dir",
+        ) from error
+
+
+def _panda_command(job: Job, fetched: PandaJob, around: Surroundings, terms: Terms) -> tuple[str, ...]:
+    """Return the job's shell line as argv: the one place where a shell reads somebody's text, in the payload's own."""
+    from pilotwrap.run.transformation import prepare as prepare_transformation
+
+    if around.transformations is None:
+        raise InternalError("a fetched job without a place for transformations")
+    _bring([_of_panda(file, around) for file in fetched.inputs], job.directory, terms)
+    line = prepare_transformation(
+        fetched.transformation, fetched.parameters, job.directory, around.transformations, terms
+    )
+    return ("/bin/sh", "-c", line)
+
+
+def _bring(transfers: list[Transfer], directory: Path, terms: Terms) -> None:
+    if transfers:
+        from pilotwrap.run.staging import stage_in
+
+        stage_in(transfers, directory, terms)
+
+
+def _of_spec(file: JobFile) -> Transfer:
+    url = file.url or (Path(file.path).resolve().as_uri() if file.path else None)
+    if url is None:
+        raise BadInputError(f"input {file.lfn} has neither url nor path", remedy="give one of them in the spec")
+    return Transfer(lfn=file.lfn, url=url, size=file.size, adler32=file.adler32, sha256=file.sha256)
+
+
+def _of_panda(file: InputFile, around: Surroundings) -> Transfer:
+    if around.storage is None:
+        raise StageInError(
+            f"no place is known for input {file.lfn}",
+            why="no storage map was given",
+            remedy="give --storage FILE, which maps storage endpoints to URLs",
+        )
+    url = around.storage.url(file.endpoint or "", file.lfn)
+    return Transfer(lfn=file.lfn, url=url, size=file.size, adler32=file.adler32, md5=file.md5)
+
+
+def _request(job: Job, around: Surroundings, command: tuple[str, ...]) -> PlanRequest:
+    return PlanRequest(
+        job=job.spec.model_copy(update={"command": command}),
+        allocation=around.allocation,
+        shim=(*around.host_argv, "shim", str(around.run.path / "plans" / f"{job.name}.shim.json")),
+        hosts=job.allotment.hosts if job.allotment else None,
+        cores=job.allotment.cores if job.allotment else None,
+        teller=around.teller,
+        agent="direct" if job.fetched else "none",
+        tell_s=around.rules.tell_s,
+    )
+
+
+def _hand_over(directory: Path, user: dict[str, Any] | None) -> None:
+    """Give the job's directory to the user whom the payload runs as."""
+    if user is None:
+        return
+    for folder, _folders, files in os.walk(directory):
+        for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118 - os.walk's own texts
+            os.chown(path, user["uid"], user["gid"], follow_symlinks=False)

@@ -1,0 +1,89 @@
+"""The directory of one run, `PARENT/aa/RUN_ID`: made atomically, locked while the run lives."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotwrap.model.errors import BadInputError, SiteEnvironmentError
+
+DEFAULT_PARENT = "pilotwrap-runs"
+_MODE = 0o700
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's own directory and the lock that says that the run lives."""
+
+    path: Path
+    run_id: str
+    lock_fd: int
+
+    @property
+    def journal(self) -> Path:
+        """Return the events' file."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def spool(self) -> Path:
+        """Return the spool's file."""
+        return self.path / "spool.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """Return the RunReport's file."""
+        return self.path / "report.json"
+
+    def job(self, name: str) -> Path:
+        """Return a job's own directory; `name` is ours, never a server's."""
+        return self.path / "jobs" / name
+
+
+def new_run_id(now: float) -> str:
+    """Return a name that sorts by time and is like no other."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(4)
+
+
+def make(parent: Path, run_id: str) -> RunDirectory:
+    """Make and lock the directory; BadInputError when the run exists, SiteEnvironmentError when it cannot be made."""
+    if not run_id or run_id.startswith(".") or set(run_id) - _SAFE:
+        raise BadInputError(f"run id {run_id!r}", why="it must be letters, digits, '.', '_' and '-'")
+    path = parent.resolve() / hashlib.sha256(run_id.encode()).hexdigest()[:2] / run_id
+    try:
+        path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        path.mkdir(mode=_MODE)
+    except FileExistsError as error:
+        raise BadInputError(f"the run {run_id} exists already at {path}") from error
+    except OSError as error:
+        raise SiteEnvironmentError(
+            f"the run directory {path} cannot be made",
+            why=error.strerror or str(error),
+            remedy="name another with --run-dir",
+        ) from error
+    return RunDirectory(path=path, run_id=run_id, lock_fd=_locked(path))
+
+
+def _locked(path: Path) -> int:
+    """Take the lock and write who we are, for whoever finds this directory after our death."""
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    os.write(fd, json.dumps({"host": os.uname().nodename, "boot": boot, "start": time.time()}).encode() + b"\n")
+    return fd
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a small file of the run, whole or not at all, readable by us alone."""
+    part = path.with_name(path.name + ".part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    part.replace(path)

@@ -1,0 +1,133 @@
+"""The RunReport: how a whole run ended, from its jobs' reports; at most 64 KiB."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pilotwrap import __version__
+from pilotwrap.model.errors import PilotwrapError
+from pilotwrap.model.outcome import Outcome, Usage
+from pilotwrap.model.reasons import ALLOCATION_WALLTIME_EXIT, EXIT_CODES, INTERRUPTED_EXIT, Reason, exit_code_of
+from pilotwrap.model.report import (
+    MAX_REPORT_BYTES,
+    JobReport,
+    OutcomeFile,
+    RankCount,
+    RunReport,
+    RunState,
+    TimelineEntry,
+)
+
+_INT = 2
+_MAX_TIMELINE = 50
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """What a run's report is made of besides its jobs."""
+
+    stopped: int | None = None
+    """The signal that ended it."""
+
+    stop_reason: Reason | None = None
+    error: PilotwrapError | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
+    outcome_file: OutcomeFile | None = None
+    run_dir: str = ""
+
+
+def exit_code(reports: Sequence[JobReport], end: RunEnd) -> int:
+    """Return what `run` exits with."""
+    codes = [_job_code(report) for report in reports]
+    codes += [EXIT_CODES["server"] for report in reports if not report.told]
+    if end.error is not None:
+        codes.append(end.error.exit_code)
+    if end.stop_reason is not None:
+        codes.append(_stop_code(end))
+    if not codes:
+        return EXIT_CODES["no-work"]
+    return exit_code_of(codes)
+
+
+def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:
+    """Return the report, with as many jobs as fit, those that failed first."""
+    failed_first = sorted(reports, key=lambda report: report.state == "finished")
+    reason, detail = _reason(failed_first, end)
+    kept = len(failed_first)
+    while True:
+        report = _report(failed_first[:kept], reports, end, (reason, detail))
+        if len(report.to_json()) <= MAX_REPORT_BYTES or kept == 0:
+            return report
+        kept //= 2
+
+
+def _report(kept: Sequence[JobReport], every: Sequence[JobReport], end: RunEnd, why: tuple[Reason, str]) -> RunReport:
+    return RunReport(
+        version=__version__,
+        state=_state(every, end),
+        reason=why[0],
+        detail=why[1],
+        exit_code=max((report.exit_code for report in every if report.exit_code is not None), default=None),
+        jobs=tuple(kept),
+        job_count=len(every),
+        ranks=_ranks(end.outcomes),
+        timeline=end.timeline[:_MAX_TIMELINE],
+        usage=_usage(every),
+        outcome=end.outcome_file,
+        run_dir=end.run_dir,
+    )
+
+
+def _job_code(report: JobReport) -> int:
+    """Return a job's part in the exit code; a job that the server killed or the run's end took is counted there."""
+    if report.reason in {"cancelled", "preempted"}:
+        return EXIT_CODES["payload-exit"]
+    return EXIT_CODES[report.reason]
+
+
+def _stop_code(end: RunEnd) -> int:
+    if end.stop_reason in {"walltime", "preempted"}:
+        return ALLOCATION_WALLTIME_EXIT
+    return INTERRUPTED_EXIT if end.stopped == _INT else EXIT_CODES["cancelled"]
+
+
+def _state(reports: Sequence[JobReport], end: RunEnd) -> RunState:
+    if end.stop_reason == "cancelled":
+        return "cancelled"
+    if end.error is None and not reports:
+        return "no-work"
+    bad = end.error is not None or end.stop_reason or any(report.state != "finished" for report in reports)
+    return "failed" if bad else "finished"
+
+
+def _reason(failed_first: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str]:
+    if end.stop_reason is not None:
+        return end.stop_reason, "the allocation's time was over" if end.stop_reason == "walltime" else "it was stopped"
+    if end.error is not None:
+        return end.error.reason, str(end.error)
+    if not failed_first:
+        return "no-work", "the server had no job for this queue, node and time"
+    worst = max(failed_first, key=lambda report: (report.state != "finished", EXIT_CODES[report.reason]))
+    return worst.reason, worst.detail
+
+
+def _ranks(outcomes: Sequence[Outcome]) -> tuple[RankCount, ...]:
+    found: dict[tuple[Reason, int | None], list[str]] = {}
+    for outcome in outcomes:
+        for rank in outcome.ranks:
+            found.setdefault((rank.reason, rank.exit_code), []).append(
+                f"{rank.host}:{'launcher' if rank.rank is None else rank.rank}"
+            )
+    return tuple(
+        RankCount(reason=reason, exit_code=code, count=len(names), examples=tuple(names[:10]))
+        for (reason, code), names in found.items()
+    )
+
+
+def _usage(reports: Sequence[JobReport]) -> Usage:
+    return Usage(
+        wall_s=sum(report.usage.wall_s for report in reports),
+        user_s=sum(report.usage.user_s for report in reports),
+        system_s=sum(report.usage.system_s for report in reports),
+        max_rss_kib=max((report.usage.max_rss_kib for report in reports), default=0),
+    )

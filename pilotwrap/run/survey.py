@@ -1,0 +1,84 @@
+"""The survey: one step over all nodes of the allocation before any job is taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pilotwrap.detect.node import node_facts
+from pilotwrap.detect.survey import allocation_facts, allocation_of_one
+from pilotwrap.model.allocation import AllocationFacts
+from pilotwrap.model.errors import LauncherError
+from pilotwrap.model.node import NodeFacts
+from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.run.link import LOST, Message, StarterLink
+from pilotwrap.run.rundir import RunDirectory
+from pilotwrap.site.launchers.listing import launcher_named
+from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.listing import passed_on
+
+SURVEY_S = 60.0
+"""A step over 1,000 nodes starts within it (srun's own start on Frontier takes some 10 s at full scale, reported)."""
+
+
+def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: tuple[str, ...]) -> AllocationFacts:
+    """Return the facts of all nodes; a single one needs no survey. Raises LauncherError when no step can be started."""
+    nodes = head.allocation.nodes
+    if len(nodes) == 1:
+        return allocation_of_one(head)
+    kind = launcher_named(head.launcher.command, head.launcher.flavour)
+    if kind is None or head.launcher.path is None:
+        raise LauncherError(
+            f"{len(nodes)} nodes cannot be surveyed", why="no launcher is on PATH", remedy="load the site's module"
+        )
+    answers = run.path / "survey"
+    answers.mkdir(mode=0o700)
+    request = LaunchRequest(
+        program=head.launcher.path,
+        hosts=nodes,
+        ranks_per_node=1,
+        one_fails_all=False,
+        command=(*host_argv, "observe", "--into", str(answers)),
+    )
+    launch = kind.command(request)
+    _step(link, run, {"argv": list(launch.argv), "unset": list(launch.unset), "keep": list(passed_on())})
+    found = dict(_answers(answers))
+    return allocation_facts(head, {host: found.get(host) for host in nodes})
+
+
+def _step(link: StarterLink, run: RunDirectory, launch: Message) -> None:
+    """Run the step to its end; a node that does not answer is found missing by what it did not write."""
+    order = {
+        **launch,
+        "do": "spawn",
+        "id": "survey",
+        "env": {},
+        "cwd": str(run.path),
+        "session": "new",
+        "stdin": "null",
+        "stdout": str(run.path / "survey.out"),
+        "stderr": str(run.path / "survey.out"),
+        "output_cap": 1024 * 1024,
+        "wall_s": SURVEY_S,
+        "grace_s": 2.0,
+    }
+    link.send(order)
+    started = time.monotonic()
+    while time.monotonic() < started + 2 * SURVEY_S:
+        said = link.read()
+        if said is LOST or (said.get("event") == "exited" and said.get("id") == "survey"):
+            return
+        if said.get("event") == "failed":
+            raise LauncherError("the survey cannot be started", why=str(said.get("text")))
+
+
+def _answers(folder: Path) -> Iterator[tuple[str, NodeFacts]]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            facts = node_facts(Snapshot.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError):
+            continue
+        yield facts.host, facts
