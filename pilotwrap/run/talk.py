@@ -85,7 +85,7 @@ def accepted(state: State, event: Answered) -> bool:
 def answered(state: State, event: Answered) -> State:
     """Take the answer to the send that is awaited; any other changes nothing."""
     talk = state.talk
-    if event.number != talk.waiting or (event.to == "terminal") != (state.phase == "telling"):
+    if not talk.waiting or event.number != talk.waiting or (event.to == "terminal") != (state.phase == "telling"):
         return state
     if event.verdict in _ACCEPTED:
         return state._replace(talk=talk._replace(waiting=0, waiting_until=NEVER, tries=0))

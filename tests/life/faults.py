@@ -25,6 +25,8 @@ class Faults:
     def __init__(self, rng: Random) -> None:
         r = rng.random
         self.caller = r() < 0.06
+        # A third of the lives have no such trouble: of these the machine owes the most.
+        calm = r() < 0.33
         self.lost_requests = 0.3 * r() if r() < 0.35 else 0.0
         self.lost_answers = 0.3 * r() if r() < 0.35 else 0.0
         self.repeats = 0.3 * r() if r() < 0.25 else 0.0
@@ -34,10 +36,15 @@ class Faults:
         self.lost_events = 0.05 if r() < 0.12 else 0.0
         self.false_events = 0.15 if r() < 0.2 else 0.0
         self.slow = r() < 0.15
+        if calm:
+            self.lost_requests = self.lost_answers = self.repeats = self.lies = self.lost_events = 0.0
+            self.outage = self.disk_full = NEVER, NEVER
+            self.slow = False
         self.payload_s = 4000.0 * r() ** 4 + 0.01
         self.stage_s = 4500.0 if r() < 0.02 else 600.0 * r() ** 4
         self.dies_at_step = int(30 * r() ** 2) if r() < 0.2 else -1
-        span = self.payload_s + self.stage_s
+        self.stage_out_s = 600.0 * r() if r() < 0.25 else 20.0 * r()
+        span = self.payload_s + self.stage_s + self.stage_out_s
         self.controller_dies = span * 1.2 * r() if r() < 0.08 else NEVER
         self.starter_dies = span * 1.2 * r() if r() < 0.1 else NEVER
         self.node_dies = span * 1.2 * r() if r() < 0.06 else NEVER
@@ -45,6 +52,7 @@ class Faults:
         self.budget_s = rng.choice((0.0, 4.0, 10.0, 30.0, 30.0, 120.0, 600.0))
         self.kill_at = span * 1.2 * r() if r() < 0.2 else NEVER
         self.freeze = window(rng, 0.08, span + 100.0)
+        self.quick_refusals = r() < 0.5
         self.ignores_term = r() < 0.3
 
     @property

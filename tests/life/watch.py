@@ -93,8 +93,11 @@ class Watch:
         demand(not self.done, f"{effect} after Done")
         self.effects_of[type(effect)](effect)
 
-    def step_over(self) -> None:
-        """After a step: what is demanded of its effects together."""
+    def step_over(self, event: ev.Event) -> None:
+        """Demand what a step's effects owe together."""
+        if type(event) is ev.Answered and event.to == "terminal" and event.verdict in {"ok", "already", "kill"}:
+            mine = 0 < self.first_terminal <= event.number <= self.numbers
+            demand(self.done or not mine, f"the server has said {event.verdict}, and the job is not done")
         demand(len(self.world.trace) < WILD_STEPS, "the machine runs wild")
         if self.spawned and not self.signalled and not self.done and not self.world.starter_lost_seen:
             gone = self.seen & {ev.Exited, ev.SpawnFailed}

@@ -25,7 +25,7 @@ LOG = {"log": {"guid": "l", "size": 1, "adler32": "00000001"}}
 class World:
     def __init__(self, seed: int, step: Step) -> None:
         self.seed, self.step = seed, step
-        self.rng = Random(seed)
+        self.rng = Random(seed)  # noqa: S311 - a life is played again from its seed
         self.faults = faults = Faults(self.rng)
         self.rules = STEADY._replace(told_by="caller" if faults.caller else "panda", jitter=self.rng.random())
         self.state = State(rules=self.rules)
@@ -82,7 +82,7 @@ class World:
         if faults.freeze[0] < NEVER:
             later(faults.freeze[0], self._freeze)
 
-    def later(self, delay: float, act: Callable[..., None], *arguments: Any) -> None:
+    def later(self, delay: float, act: Callable[..., None], *arguments: object) -> None:
         self.serial += 1
         heappush(self.heap, (self.t + delay, self.serial, act, arguments))
 
@@ -92,7 +92,7 @@ class World:
 
     # The driver: events in, effects out.
 
-    def deliver(self, kind: type[ev.Event], *arguments: Any) -> None:
+    def deliver(self, kind: type[ev.Event], *arguments: object) -> None:
         if not self.controller:
             return
         if self.t < self.frozen_until:
@@ -105,7 +105,7 @@ class World:
         if faults.false_events and self.controller and self.rng.random() < faults.false_events:
             self._lie()
 
-    def tell(self, kind: type[ev.Event], *arguments: Any) -> None:
+    def tell(self, kind: type[ev.Event], *arguments: object) -> None:
         """Deliver a little later, unless it gets lost on the way."""
         if self.faults.lost_events and self.rng.random() < self.faults.lost_events:
             return
@@ -116,8 +116,9 @@ class World:
         watch.event(event)
         if type(event) is ev.StarterLost:
             self.starter_lost_seen = True
+        before = self.state
         try:
-            self.state, effects = self.step(self.state, event)
+            self.state, effects = self.step(before, event)
         except Exception as error:
             self.trace.append((self.t, event, (error,)))
             raise BrokenPromiseError(f"an exception: {error!r}") from error
@@ -126,10 +127,11 @@ class World:
         for effect in effects[: int(self.rng.random() * (len(effects) + 1))] if dies else effects:
             watch.effect(effect)
             self.do[type(effect)](effect)
+        demand(before.phase != "done" or self.state == before, "something changes after Done")
         if dies:
             self._controller_dies()
         else:
-            watch.step_over()
+            watch.step_over(event)
 
     def _lie(self) -> None:
         """Feed an event which is false in this phase: an answer to nothing, or word from another phase."""
@@ -154,7 +156,9 @@ class World:
 
     def _wake(self, effect: ef.Wake) -> None:
         self.wake += 1
-        self.later(max(0.0, effect.at - self.t) + 0.2 * self.rng.random(), self._tick, self.wake)
+        # A timer fires late, or, once in a while, a little early.
+        late = 0.2 * self.rng.random() if self.rng.random() < 0.95 else -0.001
+        self.later(max(0.0, effect.at - self.t + late), self._tick, self.wake)
 
     def _tick(self, number: int) -> None:
         if number == self.wake and not self.done:
@@ -165,11 +169,15 @@ class World:
 
     # The disk.
 
-    def _write(self, kind: str, report: ef.Report | None, good: Any, bad: Any) -> None:
+    def _write(
+        self, kind: str, report: ef.Report | None, good: type[ev.Event] | None, bad: type[ev.Event] | None
+    ) -> None:
         self.disk_free = max(self.disk_free, self.t + self.short())
         self.later(self.disk_free - self.t, self._written, kind, report, good, bad)
 
-    def _written(self, kind: str, report: ef.Report | None, good: Any, bad: Any) -> None:
+    def _written(
+        self, kind: str, report: ef.Report | None, good: type[ev.Event] | None, bad: type[ev.Event] | None
+    ) -> None:
         if not self.controller:
             return
         full = self.faults.disk_full
@@ -190,7 +198,7 @@ class World:
         self.later(self.faults.stage_s, self.tell, *arguments)
 
     def _stage_out(self, effect: ef.StageOut) -> None:
-        takes = self.rng.random() * (2.0 if not effect.outputs else 20.0 if self.rng.random() < 0.8 else 600.0)
+        takes = self.faults.stage_out_s if effect.outputs else 2.0 * self.rng.random()
         self.later(takes, self._staged_out, effect)
 
     def _staged_out(self, effect: ef.StageOut) -> None:
@@ -203,7 +211,7 @@ class World:
 
     # The starter and the payload.
 
-    def _pipe(self, act: Callable[..., None], *arguments: Any) -> None:
+    def _pipe(self, act: Callable[..., None], *arguments: object) -> None:
         self.pipe_free = max(self.pipe_free, self.t + 0.2 * self.rng.random())
         self.later(self.pipe_free - self.t, act, *arguments)
 
@@ -247,7 +255,10 @@ class World:
     def _unanswered(self, effect: ef.Send) -> None:
         """Let the client give up some time later, or never say anything."""
         if self.rng.random() < 0.8:
-            self.later(40.0 * self.rng.random() ** 3, self.tell, ev.Answered, effect.to, effect.number, "unreachable")
+            longest = 0.2 if self.faults.quick_refusals else 40.0
+            self.later(
+                longest * self.rng.random() ** 3, self.tell, ev.Answered, effect.to, effect.number, "unreachable"
+            )
 
     def server_hears(self, effect: ef.Send) -> str:
         return self.server.update(self.t, effect.to, effect.report)
@@ -282,7 +293,13 @@ class World:
             return
         reason = self.rng.choice(("cancelled", "walltime", "preempted"))
         self.deliver(ev.StopAsked, reason, self.faults.budget_s)
-        self.later(self.faults.budget_s, self._node_dies)
+        self.later(self.faults.budget_s, self._killed_off)
+
+    def _killed_off(self) -> None:
+        """The budget is over; whoever had no trouble must have ended before."""
+        if self.controller and self.faults.steady and self.faults.budget_s >= 10.0:
+            demand(self.done, "not done within the stop's budget")
+        self._node_dies()
 
     def _freeze(self) -> None:
         self.frozen_until = self.t + self.faults.freeze[1] - self.faults.freeze[0]
