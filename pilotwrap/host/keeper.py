@@ -14,7 +14,7 @@ from pilotwrap.host.wakeup import Wakeup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Dict, NoReturn, Optional, Tuple
+    from typing import Dict, NoReturn, Optional, Set, Tuple
 
     from pilotwrap.host.spawn import Spawn
 else:
@@ -45,6 +45,7 @@ class Keeper:
         self._report = report
         self._wakeup = Wakeup([_signal.SIGCHLD])
         self._poll = select.poll()
+        self._ended: "Set[int]" = set()
         self._sinks: "Dict[int, Sink]" = {}
         self._said = bytearray()
         self._timed_out = False
@@ -162,11 +163,13 @@ class Keeper:
             data = os.read(fd, 65536)
         except BlockingIOError:
             return False
-        if not data:
+        if data:
+            self._sinks[fd].feed(data)
+            return True
+        if fd not in self._ended:
+            self._ended.add(fd)
             self._poll.unregister(fd)
-            return False
-        self._sinks[fd].feed(data)
-        return True
+        return False
 
     def _obey(self) -> None:
         """Do what the starter says: lines of `SIGNAL GRACE`; its end is our order to end."""
