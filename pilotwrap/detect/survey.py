@@ -66,3 +66,8 @@ def _likeness(facts: NodeFacts) -> str:
     return _Likeness(
         accelerators=devices, cores=facts.cpus.cores, memory_gib=round(facts.memory.usable_mib / 1024)
     ).to_json()
+
+
+def allocation_of_all(head: NodeFacts) -> AllocationFacts:
+    """Return the facts of an allocation that is not surveyed: all its nodes are taken to be like the head."""
+    return AllocationFacts(head=head, groups=(NodeGroup(hosts=head.allocation.nodes, facts=head),))

@@ -48,17 +48,19 @@ def reason_of(error: OSError) -> str:
 
 def chunks_of(descriptor: int, terms: Terms) -> Generator[bytes, None, None]:
     """Yield an open file's bytes from its begin; TransferTrouble when it cannot be read or the terms end it."""
-    offset = 0
-    while True:
+    size, offset = os.fstat(descriptor).st_size, 0
+    while offset <= size:  # one that grows faster than it is read would never end
         terms.left_s()
         try:
             chunk = os.pread(descriptor, CHUNK_BYTES, offset)
         except OSError as error:
             raise TransferTrouble(f"it cannot be read: {reason_of(error)}") from error
         if not chunk:
-            return
+            break
         offset += len(chunk)
         yield chunk
+    if offset != size:
+        raise TransferTrouble("it changed while it was read", "let all that writes to it end first")
 
 
 class Part:

@@ -164,7 +164,7 @@ class _Output:
             digester.update(chunk)
             yield chunk
         if digester.size != self.size:
-            raise TransferTrouble("it changed while it was sent", "let the payload wait for all that it started")
+            raise TransferTrouble("it changed between two tries", "let the payload wait for all that it started")
 
 
 def _sent(one: Outgoing, directory: Path, terms: Terms) -> FileReport:

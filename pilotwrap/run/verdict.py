@@ -63,7 +63,7 @@ def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = 
     if ranks[0].rank is None and ranks[0].reason == "payload-exit" and not shim_results:
         code = ranks[0].exit_code
         worst = ranks[0].model_copy(update={"detail": f"the launcher ended with code {code}; see its stderr"})
-    where = f" (rank {worst.rank} on {worst.host})" if worst.rank is not None and len(told) > 1 else ""
+    where = f" (rank {worst.rank} on {worst.host})" if worst.detail and worst.rank is not None and len(told) > 1 else ""
     return Outcome(
         reason=worst.reason,
         exit_code=max((rank.exit_code for rank in told if rank.exit_code is not None), default=None),

@@ -1,0 +1,116 @@
+"""`demo`: the whole flow here: a server, six jobs, a run, a table; no network and no account needed."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilotwrap.lab.demo import DemoJob, DemoRow
+    from pilotwrap.lab.process import Address
+
+EXAMPLE = "pilotwrap demo"
+RUN_S = 120.0
+"""When a demo that hangs is given up; it takes a few seconds."""
+
+ADDER_S = 10.0
+"""How long the server's Adder may take to make reported jobs final; it looks ten times a second."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Name what `demo` takes."""
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to leave what it made (default: a new folder)")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the demo; exit 0 when every job came to the end that it must."""
+    from pilotwrap.lab.demo import demo_jobs, demo_rows, still_running
+    from pilotwrap.lab.listing import listed_jobs
+    from pilotwrap.lab.process import LabProcess
+    from pilotwrap.lab.put import panda_job, put_jobs
+    from pilotwrap.lab.store import Store
+
+    began = time.monotonic()
+    directory = (options.dir or Path(tempfile.mkdtemp(prefix="pilotwrap-demo-"))).resolve()
+    db = directory / "lab.db"
+    jobs = demo_jobs(directory)
+    with LabProcess(db) as lab:
+        store = Store(db)
+        put = put_jobs(store, [panda_job(job.spec, job.title) for job in jobs])
+        by_id = {entry["panda_id"]: job for entry, job in zip(put, jobs, strict=True)}
+        _say(options, f"server {lab.address.url} has {len(jobs)} jobs; fetching and running them …")
+        report = _run(directory, lab.address, len(jobs))
+        until = time.monotonic() + ADDER_S
+        while any(job["state"] not in {"finished", "failed", "cancelled"} for job in listed_jobs(store)):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        rows = demo_rows(by_id, listed_jobs(store), _reported(report))
+    left = still_running(directory)
+    good = all(row.as_expected for row in rows) and not left and len(rows) == len(jobs)
+    if options.json:
+        table = [vars(row) for row in rows]
+        print(json.dumps({"jobs": table, "left_running": left, "good": good, "directory": str(directory)}))
+    else:
+        print(_table(rows, by_id))
+        print(_closing(directory, report, left, time.monotonic() - began, mpi=len(jobs) == 6))  # noqa: PLR2004 - all
+    return 0 if good else 1
+
+
+def _run(directory: Path, address: "Address", count: int) -> Mapping[str, object]:
+    """Run the main job as anybody would, its progress on our terminal."""
+    storage = directory / "storage.json"
+    storage.write_text(json.dumps({"LAB": f"{(directory / 'storage').as_uri()}/"}))
+    words = ["--server", address.url, "--panda-queue", address.panda_queue, "--credential", str(address.token_path)]
+    words += ["--origin", address.origin, "--storage", str(storage), "--run-dir", str(directory / "runs")]
+    words += ["--jobs", str(count), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pilotwrap", "run", *words],
+        stdout=subprocess.PIPE,
+        timeout=RUN_S,
+        check=False,
+        text=True,
+    )
+    report = json.loads(done.stdout or "{}")
+    return report if isinstance(report, dict) else {}
+
+
+def _reported(report: Mapping[str, object]) -> dict[int, tuple[str, float]]:
+    from pilotwrap.model.report import RunReport
+
+    if "jobs" not in report:
+        return {}
+    jobs = RunReport.model_validate(report).jobs
+    return {job.panda_id or 0: (job.reason, (job.ended_at or 0) - (job.started_at or 0)) for job in jobs}
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, flush=True)
+
+
+def _table(rows: "tuple[DemoRow, ...]", by_id: "Mapping[int, DemoJob]") -> str:
+    lines = [f"\n{'job':>5}  {'what it does':<38} {'at the server':<14} {'reason':<14} {'seconds':>7}"]
+    for row in rows:
+        job = by_id[row.panda_id]
+        mark = "as it must" if row.as_expected else f"WRONG: {job.state}, {job.reason} was due"
+        lines.append(f"{row.panda_id:>5}  {row.title:<38} {row.state:<14} {row.reason:<14} {row.seconds:>7.1f}  {mark}")
+    return "\n".join(lines)
+
+
+def _closing(directory: Path, report: Mapping[str, object], left: tuple[int, ...], seconds: float, *, mpi: bool) -> str:
+    running = f"these processes are left: {left}" if left else "nothing is left running"
+    missing = "" if mpi else "\nno MPI is here, so its job was left out: apt-get install mpich"
+    return (
+        f"\n{seconds:.1f} s; {running}.{missing}\n"
+        f"What happened, in a sentence:   pilotwrap why {report.get('run_dir')}\n"
+        f"All that it made:               {directory}\n"
+        'Next: your own job              echo \'{"command": ["hostname"]}\' > job.json'
+        " && pilotwrap run --spec job.json"
+    )

@@ -1,0 +1,98 @@
+"""`inspect`: look at this node, or interpret a snapshot from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilotwrap.model.snapshot import Snapshot
+
+EXAMPLE = "pilotwrap inspect --snapshot node.json"
+
+SYSROOT_VARIABLE = "PILOTWRAP_SYSROOT"
+PROBE_TIMEOUT_VARIABLE = "PILOTWRAP_PROBE_TIMEOUT"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Name what `inspect` takes."""
+    add = parser.add_argument
+    add("--json", action="store_true", help="print the facts as JSON (pilotwrap.node/1)")
+    add("--snapshot", type=Path, metavar="FILE", help="also write what the node said, raw: the best bug report")
+    add("--from", dest="source", type=Path, metavar="FILE", help="interpret that snapshot instead of looking here")
+    add("--sysroot", type=Path, metavar="DIR", help=f"read DIR/sys, DIR/proc, DIR/dev (or {SYSROOT_VARIABLE})")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print what this node (or a recorded one) is."""
+    from pilotwrap.detect.node import node_facts
+    from pilotwrap.site.machines.listing import machine_of
+    from pilotwrap.view.node import described
+
+    sysroot = options.sysroot or os.environ.get(SYSROOT_VARIABLE)
+    snapshot = snapshot_in(options.source) if options.source else snapshot_here(str(sysroot or ""))
+    if options.snapshot:
+        _write(options.snapshot, snapshot.to_json() + "\n")
+    facts = node_facts(snapshot, machine_of(snapshot))
+    sys.stdout.write(facts.to_json() + "\n" if options.json else described(facts))
+    return 0
+
+
+def snapshot_in(path: Path) -> Snapshot:
+    """Read a snapshot; BadInputError says what is wrong with the file."""
+    from pydantic import ValidationError
+
+    from pilotwrap.model.errors import BadInputError
+    from pilotwrap.model.snapshot import Snapshot
+
+    try:
+        return Snapshot.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BadInputError(
+            f"{path} is no snapshot",
+            why=f"{key}: {first['msg']}",
+            remedy="make one with `pilotwrap inspect --snapshot`",
+        ) from error
+
+
+def snapshot_here(sysroot: str = "") -> Snapshot:
+    """Observe this node, and probe its NVIDIA devices if it has any."""
+    from pilotwrap.host.observe import snapshot as observed
+    from pilotwrap.model.errors import BadInputError
+    from pilotwrap.model.snapshot import Snapshot
+
+    if sysroot and not Path(sysroot).is_dir():
+        raise BadInputError(f"{sysroot} is no directory", remedy="give --sysroot a folder that holds sys, proc and dev")
+    snapshot = Snapshot.model_validate(observed(sysroot))
+    if not any(device.vendor.lower().endswith("10de") for device in snapshot.devices):
+        return snapshot
+    from pilotwrap.probe.run import probe_nvml
+
+    said = probe_nvml(_probe_timeout_s())
+    return snapshot.model_copy(update={"probes": (*snapshot.probes, said)})
+
+
+def _probe_timeout_s() -> float:
+    from pilotwrap.model.errors import BadInputError
+
+    text = os.environ.get(PROBE_TIMEOUT_VARIABLE, "30")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadInputError(f"{PROBE_TIMEOUT_VARIABLE} is {text!r}", why="seconds are expected") from error
+
+
+def _write(path: Path, text: str) -> None:
+    from pilotwrap.model.errors import BadInputError
+
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be written", why=error.strerror or str(error)) from error

@@ -1,0 +1,128 @@
+"""The demo's six jobs, what each must come to, and whether it did."""
+
+import ctypes
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotwrap.lab.envelope import Json
+
+ENDPOINT = "LAB"
+TEXT = "one node two nodes many nodes one job one word at the end\n" * 2000
+
+_MPI_LIBRARIES = ("libmpich.so.12", "libmpich.so")
+_MPI_PROGRAM = """
+import ctypes
+mpi = ctypes.CDLL("{library}")
+mpi.MPI_Init(None, None)
+rank, size, total = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+mpi.MPI_Comm_rank(0x44000000, ctypes.byref(rank))
+mpi.MPI_Comm_size(0x44000000, ctypes.byref(size))
+mpi.MPI_Allreduce(ctypes.byref(rank), ctypes.byref(total), 1, 0x4c000405, 0x58000003, 0x44000000)
+mpi.MPI_Finalize()
+print("rank", rank.value, "of", size.value, "sum", total.value, flush=True)
+raise SystemExit(size.value != 4 or total.value != 6)
+"""
+"""Python speaking to MPICH itself; its handles MPI_COMM_WORLD, MPI_INT and MPI_SUM are those of MPICH's mpi.h."""
+
+
+@dataclass(frozen=True)
+class DemoJob:
+    """A job and the end that it must come to."""
+
+    title: str
+    spec: dict[str, Json]
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """How one job of the demo ended, at the server and in the run's report."""
+
+    title: str
+    panda_id: int
+    state: str
+    reason: str
+    as_expected: bool
+    seconds: float
+
+
+def demo_jobs(directory: Path) -> tuple[DemoJob, ...]:
+    """Return the jobs; the input of the first is written into the directory's storage."""
+    storage = directory / "storage"
+    storage.mkdir(parents=True, exist_ok=True)
+    (storage / "text.txt").write_text(TEXT)
+    text = TEXT.encode()
+    given: Json = {"lfn": "text.txt", "size": len(text), "adler32": f"{zlib.adler32(text):08x}", "endpoint": ENDPOINT}
+    made: Json = {"lfn": "words.txt", "endpoint": ENDPOINT}
+    count = "tr -s ' ' '\\n' < text.txt | sort | uniq -c | sort -rn > words.txt"
+    words: dict[str, Json] = {"command": ["sh", "-c", count], "inputs": [given], "outputs": [made]}
+    copies: dict[str, Json] = {
+        "command": ["sh", "-c", "echo copy $PILOTWRAP_RANK of $PILOTWRAP_SIZE"],
+        "ranks_per_node": 8,
+    }
+    daemon = "setsid sh -c 'sleep 300 & exec sleep 301' < /dev/null > /dev/null 2>&1 & sleep 0.2; echo done"
+    return (
+        DemoJob("counts words: an input and an output", words, "finished", "ok"),
+        DemoJob("eight copies", copies, "finished", "ok"),
+        *_mpi_job(),
+        DemoJob("fails on purpose", {"command": ["sh", "-c", "echo oops >&2; exit 3"]}, "failed", "payload-exit"),
+        DemoJob("outlives its wall time", {"command": ["sleep", "60"], "walltime_s": 1}, "failed", "walltime"),
+        DemoJob("leaves a daemon behind", {"command": ["sh", "-c", daemon]}, "finished", "ok"),
+    )
+
+
+def mpi_library() -> str | None:
+    """Return the MPI library that is here with its launcher; None: neither can be used."""
+    if not any(shutil.which(name) for name in ("mpiexec.hydra", "mpiexec.mpich")):
+        return None
+    for name in _MPI_LIBRARIES:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return name
+    return None
+
+
+def demo_rows(
+    jobs: Mapping[int, DemoJob], listed: Sequence[Mapping[str, Json]], reported: Mapping[int, tuple[str, float]]
+) -> tuple[DemoRow, ...]:
+    """Compare what each job came to at the server, and its reason in the run's report, with what it must."""
+    rows = []
+    states = {int(str(one["panda_id"])): one for one in listed}
+    for panda_id, job in jobs.items():
+        found = states.get(panda_id, {})
+        reason, seconds = reported.get(panda_id, ("never reported", 0.0))
+        state = str(found.get("state", "unknown"))
+        good = state == job.state and reason == job.reason and found.get("reports") == 1
+        rows.append(DemoRow(job.title, panda_id, state, reason, good, seconds))
+    return tuple(rows)
+
+
+def still_running(directory: Path) -> tuple[int, ...]:
+    """Return the processes, other than this one, that run inside of the demo's directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                cwd = (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if cwd.is_relative_to(directory):
+                found.append(int(entry.name))
+    return tuple(found)
+
+
+def _mpi_job() -> tuple[DemoJob, ...]:
+    library = mpi_library()
+    if library is None:
+        return ()
+    command: Json = [sys.executable, "-c", _MPI_PROGRAM.format(library=library)]
+    spec: dict[str, Json] = {"command": command, "mode": "mpi", "ranks_per_node": 4}
+    return (DemoJob("MPI, four ranks", spec, "finished", "ok"),)

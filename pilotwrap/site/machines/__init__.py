@@ -1,0 +1,1 @@
+"""Machines, one TOML file each with its sources."""
