@@ -46,7 +46,10 @@ class Handler(BaseHTTPRequestHandler):
     def body(self) -> bytes:
         if "Content-Length" not in self.headers:
             raise AssertionError("a PUT says how long it is")
-        return self.rfile.read(int(self.headers["Content-Length"]))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(content) < int(self.headers["Content-Length"]):
+            raise ConnectionError("the client hung up in the middle of its file")
+        return content
 
     def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
