@@ -135,6 +135,15 @@ class Crew:
         except ProcessLookupError:
             return False
 
+    def _let_go(self) -> None:
+        """Close what only the starter may hold: its death is known by the end of these."""
+        _signal.set_wakeup_fd(-1)
+        for fd in [*self._shut(), *(post.lifeline for post in self.posts.values())]:
+            try:
+                os.close(fd)
+            except OSError:  # noqa: PERF203 - a forked child must not return into the starter's handlers
+                continue
+
     @staticmethod
     def _tell(post: Post, number: int, grace_s: float) -> None:
         try:
@@ -147,10 +156,7 @@ class Crew:
         try:
             pid = os.fork()
             if pid == 0:
-                # whoever holds another keeper's lifeline keeps it from seeing its starter's death
-                for fd in [*self._shut(), *(post.lifeline for post in self.posts.values())]:
-                    os.close(fd)
-                _signal.set_wakeup_fd(-1)
+                self._let_go()
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         return pid
@@ -180,7 +186,7 @@ def _reap(pid: int) -> None:
 def _lost(post: Post, left: int) -> "Dict[str, object]":
     """Return what a killed keeper can no longer say."""
     if not post.payload:
-        return {"event": "failed", "id": post.id, "errno": "ECHILD", "text": "its keeper was killed", "what": "start"}
+        return {"event": "failed", "id": post.id, "errno": "ECHILD", "text": "its keeper ended before it", "what": "start"}
     return {
         "event": "exited",
         "id": post.id,
@@ -190,6 +196,6 @@ def _lost(post: Post, left: int) -> "Dict[str, object]":
         "cut": 0,
         "left": left,
         "contained": "subreaper",
-        "note": "its keeper was killed",
+        "note": "its keeper ended before it",
         "usage": {"wall_s": 0.0, "user_s": 0.0, "system_s": 0.0, "max_rss_kib": 0, "started_at": 0.0},
     }

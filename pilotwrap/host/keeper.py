@@ -151,7 +151,8 @@ class Keeper:
 
     def _hear(self, fd: int) -> None:
         if fd in self._sinks:
-            self._drain(fd)
+            if not self._drain(fd):
+                self._poll.unregister(fd)
         elif fd == self._lifeline:
             self._obey()
         else:
@@ -221,9 +222,12 @@ class Keeper:
 
     def _empty(self, fd: int) -> None:
         # what a pipe can hold and no more: one who was never ours may hold its other end and go on writing
-        for _ in range(64):
-            if not self._drain(fd):
-                return
+        try:
+            for _ in range(64):
+                if not self._drain(fd):
+                    return
+        except BlockingIOError:
+            return
 
     def _fail(self, error: LaunchError) -> None:
         self._say(failure(self._spawn.id, error))

@@ -1,37 +1,48 @@
-"""The host part as one file: a zip that Python runs, the same bytes from every machine and Python."""
+"""The host part as one file that Python runs: the same bytes from every machine and Python."""
 
-import io
 import os
-import zipfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import List, Tuple
 
-# The earliest time that a zip can hold.
-EPOCH = (1980, 1, 1, 0, 0, 0)
+# They make the file, or are its head; they are not found in it.
+LEFT_OUT = ("pack.py", "onefile.py")
 
-# It makes the file; it is no part of it.
-LEFT_OUT = ("pack.py",)
+TAIL = """
+if __name__ == "__main__":
+    if not sys.flags.isolated:
+        del sys.path[0]  # the folder where this file happens to lie is none of ours
+    import os
+
+    sys.meta_path.insert(0, Sources(SOURCES, os.path.abspath(__file__)))
+    from pilotwrap.host.__main__ import program
+
+    sys.exit(program(sys.argv[1:]))
+"""
 
 
 def members() -> "List[Tuple[str, str]]":
-    """Return (name in the zip, path) of all that goes into it, in its order."""
+    """Return (module, its text) of all that goes into it, in its order."""
     here = os.path.dirname(os.path.abspath(__file__))
-    found = [("__main__.py", os.path.join(here, "__main__.py"))]
-    found.append(("pilotwrap/__init__.py", os.path.join(os.path.dirname(here), "__init__.py")))
-    modules = [name for name in sorted(os.listdir(here)) if name.endswith(".py") and name not in LEFT_OUT]
-    return found + [("pilotwrap/host/" + name, os.path.join(here, name)) for name in modules]
+    found = [("pilotwrap", text_of(os.path.join(os.path.dirname(here), "__init__.py")))]
+    found.append(("pilotwrap.host", text_of(os.path.join(here, "__init__.py"))))
+    for name in sorted(os.listdir(here)):
+        if name.endswith(".py") and name not in (*LEFT_OUT, "__init__.py"):
+            found.append(("pilotwrap.host." + name[:-3], text_of(os.path.join(here, name))))  # noqa: PERF401 - readable
+    return found
 
 
 def packed() -> bytes:
-    """Return the one file's bytes. Stored, not compressed: zlib's versions differ, and importing it costs calls."""
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in members():
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.create_system = 3  # Unix, whatever the machine
-            info.external_attr = 0o644 << 16
-            with open(path, "rb") as source:
-                archive.writestr(info, source.read())
-    return b"#!/usr/bin/env python3\n" + whole.getvalue()
+    """Return the one file's bytes."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    lines = ["#!/usr/bin/env python3", text_of(os.path.join(here, "onefile.py")), "SOURCES = {"]
+    # repr() of text is the same in every Python; ASCII, so that no locale can misread the file
+    lines += ["    %s: %s," % (ascii(name), ascii(text)) for name, text in members()]
+    return ("\n".join([*lines, "}", TAIL])).encode("ascii", "strict")
+
+
+def text_of(path: str) -> str:
+    """Return a source file's text."""
+    with open(path, "rb") as source:
+        return source.read().decode("utf-8")

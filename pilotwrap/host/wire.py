@@ -88,7 +88,8 @@ def message(data: bytes) -> "Dict[str, object]":
     """Return what a line says; whatever is no JSON object is a `GarbledError`."""
     try:
         value, end = _scan(data.decode("utf-8").strip(), 0)
-    except (StopIteration, ValueError, RecursionError) as error:
+    except (StopIteration, ValueError, RecursionError, SystemError) as error:
+        # the scanner means to raise what `json.decoder` defines, and has none unless that is imported
         raise GarbledError("not JSON: %r" % data[:80]) from error
     if not isinstance(value, dict) or end != len(data.decode("utf-8").strip()):
         raise GarbledError("not one JSON object: %r" % data[:80])
