@@ -21,7 +21,7 @@ def observed(words: "List[str]") -> int:
     """Print the snapshot, or put it into a folder under a name that no other node takes."""
     from pilotwrap.host import observe, wire
 
-    said = dict(zip(words[::2], words[1::2]))
+    said = dict(zip(words[::2], words[1::2]))  # noqa: B905 - strict came with Python 3.10
     if len(words) % 2 or set(said) - {"--sysroot", "--into"}:
         return refused()
     line = wire.line(observe.snapshot(said.get("--sysroot", "")))
