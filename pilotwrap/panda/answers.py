@@ -15,7 +15,8 @@ from pilotwrap.model.errors import CredentialError, PilotwrapError, ServerError
 from pilotwrap.panda.transport import MAX_REPLY_BYTES, Replied
 
 Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 - names itself
-Verdict = Literal["ok", "kill", "already", "refused", "broken", "unreachable"]
+Failure = Literal["refused", "broken", "unreachable"]
+Verdict = Literal["ok", "kill", "already"] | Failure
 
 NO_JOBS = "No jobs in PanDA"
 """Also the answer for an unknown queue and for a job that another one just took."""
@@ -30,7 +31,7 @@ _WORTH_A_NEW_TRY = {
     HTTPStatus.GATEWAY_TIMEOUT,
 }
 
-_STATUS_CODES: dict[int, tuple[Verdict, str]] = {
+_STATUS_CODES: dict[int, tuple[Failure, str]] = {
     10: ("unreachable", "the server ran out of time"),
     20: ("broken", "no jobs"),
     30: ("broken", "the server could not write it to its database"),
@@ -76,7 +77,7 @@ class Answer:
 class Trouble:
     """A reply that is no answer; `error` is what to raise for it."""
 
-    verdict: Literal["refused", "broken", "unreachable"]
+    verdict: Failure
     error: PilotwrapError
 
     @property
@@ -119,24 +120,15 @@ def envelope(reply: Replied) -> Envelope | Trouble:
 def job_entries(reply: Replied) -> tuple[Mapping[str, Json], ...] | Trouble:
     """Return the jobs that a reply to acquire_jobs brings, unread; none when there are none."""
     found = envelope(reply)
-    if isinstance(found, Trouble):
-        return found
-    if not found.success:
-        return () if found.message == NO_JOBS else _refusal(found.message)
-    bad = _status_trouble(found)
-    if bad is not None:
-        return bad
-    jobs = found.data.get("jobs") if isinstance(found.data, Mapping) else None
-    if not isinstance(jobs, list):
-        return _nonsense("a success without a list of jobs")
-    entries = tuple(entry for entry in jobs if isinstance(entry, Mapping))
-    return entries if len(entries) == len(jobs) else _nonsense("a list of jobs with something else in it")
+    if isinstance(found, Envelope) and (found.success, found.message) == (False, NO_JOBS):
+        return ()
+    data = _data(found)
+    return data if isinstance(data, Trouble) else _objects(data.get("jobs"), "jobs")
 
 
 def update_answer(reply: Replied) -> Answer:
     """Return what a reply to update_job says; never an error."""
-    found = envelope(reply)
-    return found.answer if isinstance(found, Trouble) else _answer(found)
+    return _answer(envelope(reply))
 
 
 def bulk_answers(reply: Replied, count: int) -> tuple[Answer, ...] | Trouble:
@@ -144,29 +136,23 @@ def bulk_answers(reply: Replied, count: int) -> tuple[Answer, ...] | Trouble:
 
     When the call failed as a whole, entries before the one at fault are stored all the same.
     """
-    found = envelope(reply)
+    found = _granted(envelope(reply))
     if isinstance(found, Trouble):
         return found
-    if not found.success:
-        return _refusal(found.message)
-    if not isinstance(found.data, list) or len(found.data) != count:
-        return Trouble(
-            "broken", ServerError("the server did not answer each of the updates", remedy="send them singly")
-        )
-    envelopes = [_enveloped(entry) for entry in found.data]
-    return tuple(entry.answer if isinstance(entry, Trouble) else _answer(entry) for entry in envelopes)
+    entries = found.data if isinstance(found.data, list) else []
+    if len(entries) != count:
+        what = f"the server gave {len(entries)} answers to {count} updates"
+        return Trouble("broken", ServerError(what, remedy="send them singly"))
+    return tuple(_answer(_enveloped(entry)) for entry in entries)
 
 
 def job_statuses(reply: Replied) -> tuple[JobStatus, ...] | Trouble:
     """Return what a reply to get_job_status says."""
-    found = envelope(reply)
-    if isinstance(found, Trouble):
-        return found
-    if not found.success:
-        return _refusal(found.message)
-    if not isinstance(found.data, list):
-        return _nonsense("no list of job states")
-    statuses = tuple(_job_status(entry) for entry in found.data)
+    found = _granted(envelope(reply))
+    entries = found if isinstance(found, Trouble) else _objects(found.data, "job states")
+    if isinstance(entries, Trouble):
+        return entries
+    statuses = [_job_status(entry) for entry in entries]
     whole = tuple(status for status in statuses if status is not None)
     return whole if len(whole) == len(statuses) else _nonsense("a job state without its id")
 
@@ -189,39 +175,52 @@ def _enveloped(parsed: Json) -> Envelope | Trouble:
     return Envelope(success, message or "", parsed.get("data"))
 
 
-def _answer(found: Envelope) -> Answer:
-    if not found.success:
-        return _refusal(found.message).answer
-    bad = _status_trouble(found)
-    if bad is not None:
-        return bad.answer
-    command = found.data.get("command") if isinstance(found.data, Mapping) else None
-    commands = command.split(",") if isinstance(command, str) else []
+def _granted(found: Envelope | Trouble) -> Envelope | Trouble:
+    return found if isinstance(found, Trouble) or found.success else _refusal(found.message)
+
+
+def _data(found: Envelope | Trouble) -> Mapping[str, Json] | Trouble:
+    """Return a success's object once its StatusCode says that it is one."""
+    granted = _granted(found)
+    if isinstance(granted, Trouble):
+        return granted
+    data = granted.data if isinstance(granted.data, Mapping) else {}
+    code = data.get("StatusCode")
+    if type(code) is not int:
+        return _nonsense("a success without StatusCode")
+    return _code_trouble(code, plain(granted.message)) if code else data
+
+
+def _objects(found: Json, what: str) -> tuple[Mapping[str, Json], ...] | Trouble:
+    if not isinstance(found, list):
+        return _nonsense(f"a success without a list of {what}")
+    objects = tuple(entry for entry in found if isinstance(entry, Mapping))
+    return objects if len(objects) == len(found) else _nonsense(f"a list of {what} with something else in it")
+
+
+def _answer(found: Envelope | Trouble) -> Answer:
+    data = _data(found)
+    if isinstance(data, Trouble):
+        return data.answer
+    command = data.get("command")
+    commands = str(command).split(",")
     if "tobekilled" in commands:
         return Answer("kill", "the server wants the job ended, or has ended it already")
     if "alreadydone" in commands:
         return Answer("already", "the server had a final report before")
-    return Answer("ok", "" if command in {None, "NULL"} else plain(str(command)))
+    return Answer("ok", "" if command in (None, "NULL") else plain(str(command)))
 
 
-def _status_trouble(found: Envelope) -> Trouble | None:
-    code = found.data.get("StatusCode") if isinstance(found.data, Mapping) else None
-    if not isinstance(code, int) or isinstance(code, bool):
-        return _nonsense("a success without StatusCode")
-    if code == 0:
-        return None
+def _code_trouble(code: int, why: str) -> Trouble:
     verdict, meaning = _STATUS_CODES.get(code, ("broken", f"the server answers StatusCode {code}"))
-    why = plain(found.message)
     if verdict == "refused":
-        return Trouble("refused", CredentialError(meaning, why=why, remedy="use a credential with the role production"))
-    return Trouble("unreachable" if verdict == "unreachable" else "broken", ServerError(meaning, why=why))
+        return Trouble(verdict, CredentialError(meaning, why=why, remedy="use a credential with the role production"))
+    return Trouble(verdict, ServerError(meaning, why=why))
 
 
-def _job_status(entry: Json) -> JobStatus | None:
-    if not isinstance(entry, Mapping):
-        return None
+def _job_status(entry: Mapping[str, Json]) -> JobStatus | None:
     panda_id, status, attempt = entry.get("job_id"), entry.get("status"), entry.get("attempt_number")
-    if not isinstance(panda_id, int) or not isinstance(status, str):
+    if type(panda_id) is not int or not isinstance(status, str):
         return None
     return JobStatus(panda_id, status, attempt if isinstance(attempt, int) else 0)
 
@@ -238,7 +237,7 @@ def _not_ok(reply: Replied) -> Trouble:
         return _nonsense(f"a web page, with status {reply.status}")
     if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _forbidden(reply.body[: 64 * 1024].decode(errors="replace"), text)
-    verdict: Literal["broken", "unreachable"] = "unreachable" if reply.status in _WORTH_A_NEW_TRY else "broken"
+    verdict: Failure = "unreachable" if reply.status in _WORTH_A_NEW_TRY else "broken"
     return Trouble(verdict, ServerError(f"the server answers with status {reply.status}", why=text))
 
 

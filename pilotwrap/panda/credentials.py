@@ -78,43 +78,56 @@ def proxy_file(credential: Credential) -> str:
 
 def expiry(token: str) -> float | None:
     """Return when a JWT expires, in seconds since the epoch; None for other tokens and those without an end."""
+    claims = _claims(token)
+    end = claims.get("exp") if isinstance(claims, dict) else None
+    known = isinstance(end, int | float) and abs(end) < _FAR_FUTURE
+    return float(end) if known and not isinstance(end, bool) else None
+
+
+def _claims(token: str) -> object:
     parts = token.split(".")
     if len(parts) != _JWT_PARTS:
         return None
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         return None
-    end = claims.get("exp") if isinstance(claims, dict) else None
-    return float(end) if isinstance(end, int | float) and not isinstance(end, bool) and abs(end) < _FAR_FUTURE else None
 
 
 def _content(path: str) -> bytes:
+    descriptor = _opened(path)
     try:
-        # not blocking: a FIFO in its place would hold the whole run
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        why = error.strerror or "" if isinstance(error, OSError) else "the path holds a NUL character"
-        raise CredentialError(
-            f"the credential {path!r} cannot be read", why=why, remedy="check the path given as --credential"
-        ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise CredentialError(f"the credential {path} is no file", remedy="check the path given as --credential")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise CredentialError(
-                f"the credential {path} is open to others",
-                why=f"its mode is {stat.S_IMODE(status.st_mode):04o}",
-                remedy=f"chmod 600 {path}",
-            )
-        try:
-            content = file.read(MAX_CREDENTIAL_BYTES + 1)
-        except OSError as error:
-            raise CredentialError(f"the credential {path} cannot be read", why=error.strerror or "") from None
+        _refuse_open_files(path, os.fstat(descriptor).st_mode)
+        content = os.read(descriptor, MAX_CREDENTIAL_BYTES + 1)
+    except OSError as error:
+        raise CredentialError(f"the credential {path} cannot be read", why=error.strerror or "") from None
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_CREDENTIAL_BYTES:
         raise CredentialError(f"the credential {path} is too long", why=f"more than {MAX_CREDENTIAL_BYTES} bytes")
     return content
+
+
+def _opened(path: str) -> int:
+    try:
+        # not blocking: a FIFO in its place would hold the whole run
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        why = str(error.strerror) if isinstance(error, OSError) else "the path holds a NUL character"
+        raise CredentialError(
+            f"the credential {path!r} cannot be read", why=why, remedy="check the path given as --credential"
+        ) from None
+
+
+def _refuse_open_files(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise CredentialError(f"the credential {path} is no file", remedy="check the path given as --credential")
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CredentialError(
+            f"the credential {path} is open to others",
+            why=f"its mode is {stat.S_IMODE(mode):04o}",
+            remedy=f"chmod 600 {path}",
+        )
 
 
 def _utc(at: float) -> str:

@@ -151,13 +151,15 @@ def run_dirs(directory: Path) -> tuple[Path, ...]:
             why=error.strerror or "",
             remedy="give a run's directory, or the --run-dir that the runs were given",
         ) from None
-    runs: list[Path] = []
-    for shard in shards:
-        try:
-            runs += [run for run in _folders(shard) if (run / SPOOL_NAME).is_file()]
-        except OSError as error:  # noqa: PERF203 - another user's folder under a shared parent
-            _log.warning("%s cannot be looked into: %s", shard, error.strerror)
-    return tuple(sorted(runs))
+    return tuple(sorted(run for shard in shards for run in _runs_of(shard)))
+
+
+def _runs_of(shard: Path) -> list[Path]:
+    try:
+        return [run for run in _folders(shard) if (run / SPOOL_NAME).is_file()]
+    except OSError as error:  # another user's folder under a shared parent
+        _log.warning("%s cannot be looked into: %s", shard, error.strerror)
+        return []
 
 
 def _folders(directory: Path) -> list[Path]:
@@ -195,48 +197,62 @@ def _flush_run(run_dir: Path, errand: Errand, tally: _Tally) -> None:
         return
     spool = Spool(run_dir)
     try:
-        reports = _last_words(entries, errand.now)
-        orphans = {key for key, entry in entries.items() if entry.terminal is None}
+        orphans = {key: orphan_report(entry, errand.now) for key, entry in entries.items() if entry.terminal is None}
         # on disk before it is sent: should we die now, the next flush says the same
-        spool.append([TerminalRecord(report=report) for key, report in reports.items() if key in orphans])
-        answers = _answers(entries, reports, errand, tally.down)
-        accepted = [key for key, answer in answers.items() if answer.accepted]
-        tally.told += len(accepted)
-        tally.orphans += len(orphans.intersection(accepted))
-        tally.left += [_left(run_dir, key, answer) for key, answer in answers.items() if not answer.accepted]
-        _settle(spool, accepted, tally)
+        spool.append([TerminalRecord(report=report) for report in orphans.values()])
+        reports = {key: entry.terminal or orphans[key] for key, entry in entries.items()}
+        answers = _answers(_sources(entries), reports, errand, tally.down)
+        _count(run_dir, answers, orphans, tally)
+        _settle(spool, [key for key, answer in answers.items() if answer.accepted], tally)
     finally:
         spool.close()
 
 
-def _last_words(entries: Mapping[Key, SpoolEntry], now: float) -> dict[Key, JobReport]:
-    return {key: entry.terminal or orphan_report(entry, now) for key, entry in entries.items()}
+def _count(run_dir: Path, answers: Mapping[Key, Answer], orphans: Mapping[Key, JobReport], tally: _Tally) -> None:
+    for key, answer in answers.items():
+        if answer.accepted:
+            tally.told += 1
+            tally.orphans += key in orphans
+        else:
+            tally.left.append(_left(run_dir, key, answer))
+
+
+def _sources(entries: Mapping[Key, SpoolEntry]) -> dict[Key, Acquisition | None]:
+    """Return where each job came from; a run has one server, so another's will do where a line cannot be read."""
+    known = [entry.acquired for entry in entries.values() if entry.acquired is not None]
+    return {key: entry.acquired or (known[-1] if known else None) for key, entry in entries.items()}
 
 
 def _answers(
-    entries: Mapping[Key, SpoolEntry], reports: Mapping[Key, JobReport], errand: Errand, down: dict[str, Answer]
+    sources: Mapping[Key, Acquisition | None],
+    reports: Mapping[Key, JobReport],
+    errand: Errand,
+    down: dict[str, Answer],
 ) -> dict[Key, Answer]:
-    acquisitions = [entry.acquired for entry in entries.values() if entry.acquired is not None]
+    groups: dict[str, list[Key]] = {}
+    for key, source in sources.items():
+        groups.setdefault(_desk(source), []).append(key)
     answers: dict[Key, Answer] = {}
-    groups: dict[str, tuple[Acquisition, list[Key]]] = {}
-    for key, entry in entries.items():
-        # a report whose acquisition was on a line that cannot be read: a run has one server
-        source = entry.acquired or (acquisitions[-1] if acquisitions else None)
+    for desk, keys in groups.items():
+        source = sources[keys[0]]
         if source is None:
-            answers[key] = Answer("broken", "the spool does not say from which server this job came")
-            continue
-        name = f"{source.server} {source.credential.to_json()} {source.ca_path}"
-        groups.setdefault(name, (source, []))[1].append(key)
-    for name, (source, keys) in groups.items():
-        if name not in down:
+            found = _nobody(len(keys))
+        elif desk in down:
+            found = (down[desk],) * len(keys)
+        else:
             client = errand.client_of(source.server, errand.credential or source.credential, source.ca_path)
             found = client.update([terminal_update(reports[key]) for key in keys], errand.deadline)
-            answers |= dict(zip(keys, found, strict=True))
-            if any(answer.verdict == "unreachable" for answer in found):
-                down[name] = found[-1]
-        else:
-            answers |= dict.fromkeys(keys, down[name])
+            down |= {desk: lost for lost in found if lost.verdict == "unreachable"}  # noqa: B035 - any of them will do
+        answers |= dict(zip(keys, found, strict=True))
     return answers
+
+
+def _desk(source: Acquisition | None) -> str:
+    return f"{source.server} {source.credential.to_json()} {source.ca_path}" if source else ""
+
+
+def _nobody(count: int) -> tuple[Answer, ...]:
+    return (Answer("broken", "the spool does not say from which server this job came"),) * count
 
 
 def _settle(spool: Spool, accepted: Sequence[Key], tally: _Tally) -> None:

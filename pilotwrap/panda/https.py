@@ -1,6 +1,7 @@
 """The transport over HTTPS, through the HTTP proxies that the environment names."""
 
 import ipaddress
+import re
 import ssl
 import threading
 import time
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 """A guess: three tries of a lost SYN (1, 3, 7 s) fit into it."""
+
+_SERVER = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9/._~-]*)?")
+_LAST_PORT = 65535
 
 _CHUNK_BYTES = 64 * 1024
 _HIDDEN = b"[token]"
@@ -68,27 +72,27 @@ class HttpsTransport:
         if request.method == "POST":
             headers |= _JSON_HEADERS
         try:
-            response = self._session().request(
-                request.method,
-                self._url(request),
-                data=request.body or None,
-                headers=headers,
-                auth=_HeadersAsTheyAre(),
-                cert=cert,
-                timeout=(min(CONNECT_TIMEOUT_S, request.timeout_s), request.timeout_s),
-                allow_redirects=False,
-                stream=True,
-            )
-            with response:
+            with self._exchange(request, headers, cert) as response:
                 return self._reply(response, deadline, secret)
         except requests.RequestException as error:
             return _unanswered(error)
         except OSError as error:
             raise SiteEnvironmentError(
-                "the TLS files cannot be used",
-                why=str(error.args[0] if error.args else error),
-                remedy="check the CA path",
+                "the TLS files cannot be used", why=str(error), remedy="check the CA path"
             ) from None
+
+    def _exchange(self, request: Request, headers: dict[str, str], cert: str | None) -> "requests.Response":
+        return self._session().request(
+            request.method,
+            self._url(request),
+            data=request.body or None,
+            headers=headers,
+            auth=_HeadersAsTheyAre(),
+            cert=cert,
+            timeout=(min(CONNECT_TIMEOUT_S, request.timeout_s), request.timeout_s),
+            allow_redirects=False,
+            stream=True,
+        )
 
     def _proof(self) -> tuple[bytes, dict[str, str], str | None]:
         parts = urlsplit(self._server)
@@ -150,12 +154,8 @@ class _HeadersAsTheyAre:
 
 def checked_server(server: str) -> str:
     """Return the server's base URL without a slash at its end; raises BadInputError for anything else."""
-    try:
-        parts = urlsplit(server)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment or any(not "!" <= c <= "~" for c in server):
+    found = _SERVER.fullmatch(server)
+    if found is None or not 0 < int(found["port"] or 1) <= _LAST_PORT:
         raise BadInputError(
             f"the server {server!r} is no URL of a PanDA server",
             remedy="give e.g. https://pandaserver.example.org:25443",
@@ -178,29 +178,29 @@ def _unanswered(error: "requests.RequestException") -> Reply:
     from urllib3.exceptions import NewConnectionError
 
     reason = getattr(error.args[0] if error.args else None, "reason", None)
-    detail = _plain(error)
     if isinstance(error, requests.exceptions.SSLError):
-        cause = getattr(reason, "args", (None,))[0] if reason is not None else None
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return NotSent(f"the server's certificate is not trusted: {cause.verify_message}", lasting=True)
-        # with TLS 1.3 a refused client certificate shows only after the request went out
-        return MaybeTaken(f"TLS failed: {detail}")
+        return _tls_failed(error)
     never_left = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
-    if isinstance(error, never_left) or isinstance(reason, NewConnectionError):
-        return NotSent(detail)
-    return MaybeTaken(detail)
+    surely = isinstance(error, never_left) or isinstance(reason, NewConnectionError)
+    return NotSent(_plain(error)) if surely else MaybeTaken(_plain(error))
+
+
+def _tls_failed(error: BaseException) -> Reply:
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return NotSent(f"the server's certificate is not trusted: {cause.verify_message}", lasting=True)
+    # with TLS 1.3 a refused client certificate shows only after the request went out
+    return MaybeTaken(f"TLS failed: {_plain(error)}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error at the bottom: requests wraps urllib3's, which wraps the system's."""
+    wrapped = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    return _innermost(wrapped) if isinstance(wrapped, BaseException) else error
 
 
 def _plain(error: BaseException) -> str:
-    """Return an error's innermost text; requests nests three of them, with object addresses."""
-    inner: object = error
-    while isinstance(inner, BaseException):
-        reason = getattr(inner, "reason", None)
-        following = reason if isinstance(reason, BaseException) else (inner.args[-1] if inner.args else None)
-        if not isinstance(following, BaseException):
-            break
-        inner = following
-    text = str(inner)
-    if "object at 0x" in text or ">: " in text:
-        text = text.rpartition(">: ")[2] or text
-    return f"{type(inner).__name__}: {text}"[:300] if text else type(inner).__name__
+    """Return an error's innermost text without the addresses of objects."""
+    inner = _innermost(error)
+    text = re.sub(r"^.*(object at 0x|\)>: |>: )", "", str(inner)) or str(inner)
+    return f"{type(inner).__name__}: {text}"[:300]

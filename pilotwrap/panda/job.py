@@ -22,10 +22,11 @@ SHAPE_WORD = "--pilotwrap"
 
 MAX_PANDA_ID = 2**63 - 1
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=:@%,#~-]{0,254}")
-_SCOPE = re.compile(r"[A-Za-z0-9_.:+-]*")
-_HEX_8 = re.compile(r"[0-9a-fA-F]{1,8}")
-_HEX_32 = re.compile(r"[0-9a-fA-F]{32}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=:@%-]{0,254}")
+_SCOPE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.:+-]*)?")
+"""A scope becomes a part of a path at some storages, so it is no `..` either."""
+_CHECKSUM = re.compile(r"ad:(?P<adler32>[0-9a-f]{1,8})|(md5?:)?(?P<md5>[0-9a-f]{32})")
+_LINES: dict[int, None] = dict.fromkeys(map(ord, "\n\r\t"))
 
 _NOT_OURS = {
     "eventService": "an event service job",
@@ -114,43 +115,52 @@ def parse_job(data: Mapping[str, Json]) -> PandaJob | UnrunnableJob:
 
 
 def _panda_id(value: Json) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # noqa: PLR2004 - 64 bit
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_PANDA_ID:
-        return value
-    raise ServerError("the server handed out a job without a usable PandaID", why=f"it is {plain(repr(value))[:40]}")
+    digits = re.fullmatch(r"[0-9]{1,19}", str(value))
+    number = int(digits[0]) if digits else 0
+    if not 0 < number <= MAX_PANDA_ID:
+        raise ServerError(
+            "the server handed out a job without a usable PandaID", why=f"it is {plain(repr(value))[:40]}"
+        )
+    return number
 
 
 def _job(data: Mapping[str, Json], panda_id: int, attempt_nr: int | None) -> PandaJob:
     _refuse_other_kinds(data)
     if attempt_nr is None:
         raise BadInputError("the job has no attemptNr")
-    transformation = _text(data, "transformation")
-    if not transformation:
-        raise BadInputError("the job has no transformation")
-    shape, parameters = shape_and_rest(_text(data, "jobPars", lines=True))
-    outputs, log = _outputs(data)
+    shape, parameters = shape_and_rest(_unset(_text(data, "jobPars", _LINES)))
     inputs = _inputs(data)
-    written = [file.lfn for file in outputs] + ([log.lfn] if log else [])
-    _refuse_twice([file.lfn for file in inputs] + written)
+    outputs, log = _outputs(data)
+    _refuse_twice([*_lfns(inputs), *_lfns(outputs), *_lfns([log] if log else [])])
     return PandaJob(
         panda_id=panda_id,
         attempt_nr=attempt_nr,
-        name=_text(data, "jobName"),
-        transformation=transformation,
+        name=_set_text(data, "jobName") or "",
+        transformation=_transformation(data),
         parameters=parameters,
         shape=shape,
         inputs=inputs,
         outputs=outputs,
         log=log,
-        core_count=_number(data, "coreCount") or 1,
-        max_walltime_s=_number(data, "maxWalltime") or None,
-        min_ram_mib=_number(data, "minRamCount") or None,
-        max_disk_mib=_number(data, "maxDiskCount") or None,
-        prod_source_label=_text(data, "prodSourceLabel"),
-        resource_type=_text(data, "resource_type") or None,
-        container_name=_text(data, "container_name") or None,
+        core_count=_limit(data, "coreCount") or 1,
+        max_walltime_s=_limit(data, "maxWalltime"),
+        min_ram_mib=_limit(data, "minRamCount"),
+        max_disk_mib=_limit(data, "maxDiskCount"),
+        prod_source_label=_set_text(data, "prodSourceLabel") or "",
+        resource_type=_set_text(data, "resource_type"),
+        container_name=_set_text(data, "container_name"),
     )
+
+
+def _lfns(files: Sequence[InputFile | OutputFile]) -> list[str]:
+    return [file.lfn for file in files]
+
+
+def _transformation(data: Mapping[str, Json]) -> str:
+    transformation = _set_text(data, "transformation")
+    if transformation is None:
+        raise BadInputError("the job has no transformation")
+    return transformation
 
 
 def shape_and_rest(parameters: str) -> tuple[Shape | None, str]:
@@ -185,49 +195,54 @@ def _refuse_other_kinds(data: Mapping[str, Json]) -> None:
 
 def _inputs(data: Mapping[str, Json]) -> tuple[InputFile, ...]:
     lfns = _names(data, "inFiles")
-    guids, sizes, checksums, scopes, endpoints = (
-        _parallel(data, key, len(lfns)) for key in ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn")
-    )
+    columns = [_parallel(data, key, len(lfns)) for key in ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn")]
     files: dict[str, InputFile] = {}
-    for lfn, guid, size, checksum, scope, endpoint in zip(
-        lfns, guids, sizes, checksums, scopes, endpoints, strict=True
-    ):
-        adler32, md5 = _checksum(lfn, checksum)
-        file = InputFile(
-            lfn=lfn,
-            guid=guid or None,
-            # the server has 0 for a size that nobody knows
-            size=_size(lfn, size) or (0 if size and checksum else None),
-            adler32=adler32,
-            md5=md5,
-            scope=_scope(scope),
-            endpoint=endpoint or None,
-        )
-        if files.setdefault(lfn, file) != file:
-            raise BadInputError(f"inFiles names {lfn} twice, and not as the same file")
+    for row in zip(lfns, *columns, strict=True):
+        file = _input(row)
+        if files.setdefault(file.lfn, file) != file:
+            raise BadInputError(f"inFiles names {file.lfn} twice, and not as the same file")
     return tuple(files.values())
+
+
+def _input(row: Sequence[str]) -> InputFile:
+    lfn, guid, size, checksum, scope, endpoint = row
+    adler32, md5 = _checksum(lfn, checksum)
+    bytes_ = _size(lfn, size)
+    return InputFile(
+        lfn=lfn,
+        guid=guid or None,
+        size=bytes_ if checksum else bytes_ or None,  # the server has 0 for a size that nobody knows
+        adler32=adler32,
+        md5=md5,
+        scope=_scope(scope),
+        endpoint=endpoint or None,
+    )
 
 
 def _outputs(data: Mapping[str, Json]) -> tuple[tuple[OutputFile, ...], LogFile | None]:
     lfns = _names(data, "outFiles")
     _refuse_twice(lfns)
     endpoints = dict(zip(lfns, _parallel(data, "ddmEndPointOut", len(lfns)), strict=True))
-    log_lfn = _text(data, "logFile")
-    wanted = [lfn for lfn in lfns if lfn != log_lfn]  # the log is among outFiles, and not in scopeOut
+    log = _log(data, endpoints)
+    wanted = [lfn for lfn in lfns if log is None or lfn != log.lfn]  # the log is among outFiles, and not in scopeOut
     scopes = _parallel(data, "scopeOut", len(wanted))
     outputs = tuple(
         OutputFile(lfn=lfn, scope=_scope(scope), endpoint=endpoints[lfn] or None)
         for lfn, scope in zip(wanted, scopes, strict=True)
     )
-    if not log_lfn:
-        return outputs, None
-    log = LogFile(
-        lfn=_name("logFile", log_lfn),
-        scope=_scope(_text(data, "scopeLog")),
-        endpoint=endpoints.get(log_lfn) or None,
-        guid=_text(data, "logGUID") or None,
-    )
     return outputs, log
+
+
+def _log(data: Mapping[str, Json], endpoints: Mapping[str, str]) -> LogFile | None:
+    lfn = _set_text(data, "logFile")
+    if lfn is None:
+        return None
+    return LogFile(
+        lfn=_name("logFile", lfn),
+        scope=_scope(_set_text(data, "scopeLog") or ""),
+        endpoint=endpoints.get(lfn) or None,
+        guid=_set_text(data, "logGUID"),
+    )
 
 
 def _refuse_twice(lfns: Sequence[str]) -> None:
@@ -239,7 +254,7 @@ def _refuse_twice(lfns: Sequence[str]) -> None:
 
 
 def _names(data: Mapping[str, Json], key: str) -> list[str]:
-    text = _text(data, key)
+    text = _set_text(data, key)
     return [_name(key, lfn) for lfn in text.split(",")] if text else []
 
 
@@ -254,13 +269,13 @@ def _name(key: str, lfn: str) -> str:
 
 
 def _parallel(data: Mapping[str, Json], key: str, count: int) -> list[str]:
-    text = _text(data, key, null=False)
-    items = text.split(",") if text else []
-    if not items or items == ["NULL"]:
+    text = _unset(_text(data, key))
+    if not text:
         return [""] * count
+    items = text.split(",")
     if len(items) != count:
         raise BadInputError(f"{key} has {len(items)} items", why=f"{count} files are listed beside it")
-    return ["" if item in {"NULL", "None"} else item for item in items]
+    return [_unset(item) for item in items]
 
 
 def _scope(scope: str) -> str:
@@ -270,44 +285,51 @@ def _scope(scope: str) -> str:
 
 
 def _checksum(lfn: str, text: str) -> tuple[str | None, str | None]:
-    kind, colon, value = text.rpartition(":")
     if not text:
         return None, None
-    if kind == "ad" and _HEX_8.fullmatch(value):
-        return value.lower().zfill(8), None
-    if (kind in {"md", "md5"} or not colon) and _HEX_32.fullmatch(value):
-        return None, value.lower()
-    raise BadInputError(f"the checksum {plain(text)[:60]!r} of {lfn} is neither adler32 nor md5")
+    found = _CHECKSUM.fullmatch(text.lower())
+    if found is None:
+        raise BadInputError(f"the checksum {plain(text)[:60]!r} of {lfn} is neither adler32 nor md5")
+    return found["adler32"].zfill(8) if found["adler32"] else None, found["md5"]
 
 
 def _size(lfn: str, text: str) -> int | None:
     if not text:
         return None
-    if text.isascii() and text.isdigit() and len(text) < 20:  # noqa: PLR2004 - 64 bit
+    if re.fullmatch(r"[0-9]{1,18}", text):
         return int(text)
     raise BadInputError(f"the size {plain(text)[:40]!r} of {lfn} is no number of bytes")
 
 
-def _text(data: Mapping[str, Json], key: str, *, null: bool = True, lines: bool = False) -> str:
+def _unset(text: str) -> str:
+    return "" if text in {"NULL", "None"} else text
+
+
+def _set_text(data: Mapping[str, Json], key: str) -> str | None:
+    return _unset(_text(data, key)) or None
+
+
+def _text(data: Mapping[str, Json], key: str, allowed: Mapping[int, None] | None = None) -> str:
     value = data.get(key)
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if type(value) not in {str, int, float}:
         raise BadInputError(f"the job's {key} is {type(value).__name__}, text is expected")
     text = str(value)
-    if any(not letter.isprintable() and not (lines and letter in "\n\r\t") for letter in text):
+    if not text.translate(allowed or {}).isprintable():
         raise BadInputError(f"the job's {key} holds a control character")
-    return "" if null and text == "NULL" else text
+    return text
+
+
+def _limit(data: Mapping[str, Json], key: str) -> int | None:
+    return _number(data, key) or None  # 0 means that there is no limit
 
 
 def _number(data: Mapping[str, Json], key: str) -> int | None:
     value = data.get(key)
-    if isinstance(value, str):
-        if value.strip() in {"", "NULL"}:
-            return None
-        value = int(value) if re.fullmatch(r"[0-9]{1,18}", value) else value
-    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_PANDA_ID:
-        value = int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PANDA_ID):
-        return value
-    raise BadInputError(f"the job's {key} is {plain(repr(value))[:40]}", why="a number from 0 up is expected")
+    if value in (None, "", "NULL"):
+        return None
+    digits = re.fullmatch(r"([0-9]{1,18})(\.0)?", str(value))
+    if digits is None:
+        raise BadInputError(f"the job's {key} is {plain(repr(value))[:40]}", why="a number from 0 up is expected")
+    return int(digits[1])

@@ -65,7 +65,7 @@ ERROR_CODES: dict[Reason, int] = {
     "server": 1318,
     "no-work": 1385,  # NOJOBSINPANDA
     "preempted": 1379,  # PREEMPTION
-    "cancelled": 1144,  # PANDAKILL: with it the server stores `cancelled`
+    "cancelled": 1144,  # PANDAKILL
     "internal": 1319,  # INTERNALPILOTPROBLEM
 }
 """pilotErrorCode for each reason, as PanDA's monitor knows them: pilot3 3.11.5, pilot/common/errorcodes.py."""
@@ -135,22 +135,18 @@ def beat_update(beat: Beat) -> JobUpdate:
 def terminal_update(report: JobReport) -> JobUpdate:
     """Return the final update of a job; raises ValueError for a report without panda_id.
 
-    The server has no state `cancelled` for us to send: it makes it of `failed` and the error code 1144.
+    The server has no state `cancelled` for us to send: it makes it of `failed` when it has asked for the end itself.
     """
     if report.panda_id is None:
         raise ValueError("a report without panda_id is not for PanDA")
-    finished = report.state == "finished"
-    code = ERROR_CODES[report.reason] or (0 if finished else ERROR_CODES["internal"])
-    return JobUpdate(
+    ended = JobUpdate(
         job_id=report.panda_id,
-        job_status="finished" if finished else "failed",
+        job_status="finished",
         attempt_nr=_int32(report.attempt_nr),
         job_output_report=file_report(report.files),
         node=cleaned(report.node, "node"),
         trans_exit_code=_int32(report.exit_code),
-        pilot_error_code=0 if finished else code,
-        pilot_error_diag=None if finished else cleaned(report.detail or report.reason, "pilot_error_diag"),
-        job_sub_status=None if finished else report.reason,
+        pilot_error_code=0,
         pilot_id=_pilot_id(report.batch_id),
         batch_id=cleaned(report.batch_id, "batch_id"),
         core_count=_int32(report.core_count),
@@ -159,6 +155,18 @@ def terminal_update(report: JobReport) -> JobUpdate:
         cpu_consumption_time=_cpu_time(report.usage),
         cpu_consumption_unit="s",
         max_rss=_int64(report.usage.max_rss_kib),
+    )
+    return ended if report.state == "finished" else _failed(ended, report)
+
+
+def _failed(ended: JobUpdate, report: JobReport) -> JobUpdate:
+    return ended.model_copy(
+        update={
+            "job_status": "failed",
+            "pilot_error_code": ERROR_CODES[report.reason] or ERROR_CODES["internal"],
+            "pilot_error_diag": cleaned(report.detail or report.reason, "pilot_error_diag"),
+            "job_sub_status": report.reason,
+        }
     )
 
 
@@ -171,9 +179,9 @@ def file_report(files: Mapping[str, FileReport]) -> str:
     """Return the JSON text that lists the outputs and the log; the server wants text, not an object."""
     entries = {
         cleaned(lfn, "lfn") or "": {
-            "guid": cleaned(file.guid, "guid"),
+            "guid": cleaned(file.guid, "guid") or "",
             "fsize": file.size,
-            "adler32": cleaned(file.adler32, "adler32"),
+            "adler32": cleaned(file.adler32, "adler32") or "",
         }
         | ({"surl": cleaned(file.url, "surl")} if file.url else {})
         for lfn, file in files.items()
