@@ -289,11 +289,15 @@ class World:
         self.controller = self.starter = self.payload_alive = False
 
     def _stop(self) -> None:
-        if not self.controller:
-            return
-        reason = self.rng.choice(("cancelled", "walltime", "preempted"))
-        self.deliver(ev.StopAsked, reason, self.faults.budget_s)
-        self.later(self.faults.budget_s, self._killed_off)
+        budget_s = self.faults.budget_s
+        self._ask_stop(budget_s)
+        if budget_s >= 30.0 and self.rng.random() < 0.3:
+            # Then somebody is in more of a hurry.
+            self.later(self.rng.random() * (budget_s - 12.0), self._ask_stop, 10.0)
+
+    def _ask_stop(self, budget_s: float) -> None:
+        self.deliver(ev.StopAsked, self.rng.choice(("cancelled", "walltime", "preempted")), budget_s)
+        self.later(budget_s, self._killed_off)
 
     def _killed_off(self) -> None:
         """The budget is over; whoever had no trouble must have ended before."""
