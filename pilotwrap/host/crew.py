@@ -186,7 +186,8 @@ def _reap(pid: int) -> None:
 def _lost(post: Post, left: int) -> "Dict[str, object]":
     """Return what a killed keeper can no longer say."""
     if not post.payload:
-        return {"event": "failed", "id": post.id, "errno": "ECHILD", "text": "its keeper ended before it", "what": "start"}
+        ended = "its keeper ended before it"
+        return {"event": "failed", "id": post.id, "errno": "ECHILD", "text": ended, "what": "start"}
     return {
         "event": "exited",
         "id": post.id,

@@ -159,18 +159,10 @@ class Keeper:
             self._wakeup.arrived()
 
     def _drain(self, fd: int) -> bool:
-        """Take what is there; false when there is nothing now, or nothing more ever."""
-        try:
-            data = os.read(fd, 65536)
-        except BlockingIOError:
-            return False
-        if data:
-            self._sinks[fd].feed(data)
-            return True
-        if fd not in self._ended:
-            self._ended.add(fd)
-            self._poll.unregister(fd)
-        return False
+        """Take what is there; false at the end of it."""
+        data = os.read(fd, 65536)
+        self._sinks[fd].feed(data)
+        return bool(data)
 
     def _obey(self) -> None:
         """Do what the starter says: lines of `SIGNAL GRACE`; its end is our order to end."""
