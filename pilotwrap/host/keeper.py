@@ -151,8 +151,7 @@ class Keeper:
 
     def _hear(self, fd: int) -> None:
         if fd in self._sinks:
-            if not self._drain(fd):
-                self._poll.unregister(fd)
+            self._drain(fd)
         elif fd == self._lifeline:
             self._obey()
         else:
