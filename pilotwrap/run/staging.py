@@ -2,11 +2,10 @@
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import unquote
 
 from pilotwrap.model.errors import StageInError, StageOutError
@@ -17,11 +16,6 @@ from pilotwrap.run.jobfile import Part, check_name, chunks_of, open_regular, rea
 from pilotwrap.run.transfer import Outgoing, StagedOut, Terms, Transfer, TransferTrouble
 
 __all__ = ["Outgoing", "StagedOut", "Terms", "Transfer", "bytes_of", "stage_in", "stage_out"]
-
-_T = TypeVar("_T")
-
-_PAUSE_S = 1.0
-"""Before the second try; doubled before each further one. A guess."""
 
 _OCCUPIED = frozenset({409, 412})
 """How storages say that a file of this name is there already and is not replaced (RFC 9110, RFC 4918)."""
@@ -77,22 +71,11 @@ def _open(path: Path, name: str | None = None) -> int:
         raise TransferTrouble(f"{name or path} cannot be used: {why}", "only regular files travel") from error
 
 
-def _tried(action: Callable[[], _T], terms: Terms) -> _T:
-    for attempt in range(1, terms.attempts):
-        try:
-            return action()
-        except TransferTrouble as trouble:  # noqa: PERF203 - each try of its own
-            if not trouble.again:
-                raise
-            terms.pause(_PAUSE_S * 2 ** (attempt - 1))
-    return action()
-
-
 def _brought(transfer: Transfer, directory: Path, terms: Terms) -> Digest:
     what = f"input {transfer.lfn[:80]!r} cannot be staged in"
     try:
         check_name(transfer.lfn)
-        return _present(transfer, directory, terms) or _tried(lambda: _fetched(transfer, directory, terms), terms)
+        return _present(transfer, directory, terms) or terms.tried(lambda: _fetched(transfer, directory, terms))
     except TransferTrouble as trouble:
         remedy = trouble.remedy or f"check the replica at {web.shown(transfer.url)}"
         raise StageInError(what, why=trouble.why, remedy=remedy) from trouble
@@ -174,7 +157,7 @@ def _sent(one: Outgoing, directory: Path, terms: Terms) -> FileReport:
         descriptor = _open_output(one.lfn, directory)
         try:
             output = _Output(descriptor, os.fstat(descriptor).st_size)
-            digest = _tried(lambda: _carried(one, output, terms), terms)
+            digest = terms.tried(lambda: _carried(one, output, terms))
         finally:
             os.close(descriptor)
     except TransferTrouble as trouble:

@@ -1,13 +1,20 @@
 """What travels, and on which terms: the values and the one trouble of staging."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.report import FileReport
+
+_T = TypeVar("_T")
+
+_PAUSE_S = 1.0
+"""Before the second try; doubled before each further one. A guess."""
 
 _POLL_S = 0.2
 """How often a pause looks whether it was asked to stop; a guess: fast beside any kill grace."""
@@ -81,3 +88,19 @@ class Terms:
         until = self.clock() + seconds
         while (rest := until - self.clock()) > 0:
             self.sleep(min(rest, _POLL_S, self.left_s()))
+
+    def tried(self, action: Callable[[], _T]) -> _T:
+        """Return what the action gives, tried anew after a trouble that may pass."""
+        for attempt in range(1, self.attempts):
+            try:
+                return action()
+            except TransferTrouble as trouble:  # noqa: PERF203 - each try of its own
+                if not trouble.again:
+                    raise
+                self.pause(_PAUSE_S * 2 ** (attempt - 1))
+        return action()
+
+    def acquire(self, lock: threading.Lock) -> None:
+        """Take a lock whose holder may be waiting for a slow server."""
+        while not lock.acquire(timeout=_POLL_S):
+            self.left_s()

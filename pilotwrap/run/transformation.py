@@ -44,13 +44,19 @@ class TransformationCache:
         """Return the program behind a URL; TransferTrouble says why not."""
         with self._lock:
             mine = self._fetching.setdefault(url, threading.Lock())
-        with mine:
-            kept = self._fetched.get(url)
-            if kept is None or self._clock() - kept.at > FRESH_S:
-                kept = _Fetched(self._clock(), _fetch(url, terms))
-                with self._lock:
-                    self._fetched[url] = kept
-                    self._forget()
+        terms.acquire(mine)
+        try:
+            return self._fresh(url, terms)
+        finally:
+            mine.release()
+
+    def _fresh(self, url: str, terms: Terms) -> bytes:
+        kept = self._fetched.get(url)
+        if kept is None or self._clock() - kept.at > FRESH_S:
+            kept = _Fetched(self._clock(), terms.tried(lambda: _fetch(url, terms)))
+            with self._lock:
+                self._fetched[url] = kept
+                self._forget()
         return kept.content
 
     def _forget(self) -> None:

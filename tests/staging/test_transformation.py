@@ -193,5 +193,17 @@ def test_a_slow_fetch_of_one_program_does_not_hold_up_another(
     assert began.wait(20)
     prepare(f"{storage.url}/t", "", job, cache, Terms())
     assert thread.is_alive()
+    with pytest.raises(StageInError, match="stopped on request"):
+        prepare(f"{storage.url}/slow", "", job, cache, Terms(stopped=lambda: True))
     go_on.set()
     thread.join()
+
+
+def test_a_busy_server_is_asked_again(storage: Storage, job: Path, cache: TransformationCache) -> None:
+    def once(handler: Handler) -> None:
+        del storage.odd["/t"]
+        handler.answer(503)
+
+    storage.odd["/t"] = once
+    storage.files["/t"] = SCRIPT
+    assert prepare(f"{storage.url}/t", "", job, cache, Terms()) == "./t"
