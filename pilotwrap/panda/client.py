@@ -32,6 +32,12 @@ READ_TIMEOUT_S = 120.0
 LEAST_TIMEOUT_S = 1.0
 """What a try gets even when its deadline has come: a last report is worth one second."""
 
+LEAST_SEARCH_S = 11
+"""The server stops its search 10 s before the time it was given; with 10 or less it finds nothing."""
+
+ANSWER_S = 5
+"""Kept of a deadline for the way back of the jobs. A guess."""
+
 BULK = 200
 """Updates in one call. A guess: at 17 ms each (measured) the server answers such a call within 4 s."""
 
@@ -90,7 +96,10 @@ class PandaClient:
         Repeated only while the request surely reached no server: a second one could take a second job.
         Raises CredentialError and ServerError.
         """
-        request = _post("pilot/acquire_jobs", wanted.arguments())
+        left_s = int(deadline - self._patience.clock()) - ANSWER_S
+        # a server that searches longer than we wait would hand out jobs to nobody
+        search_s = min(wanted.timeout_s, max(left_s, LEAST_SEARCH_S))
+        request = _post("pilot/acquire_jobs", {**wanted.arguments(), "timeout": search_s})
         reply = self._send(request, deadline, again=_surely_not_taken)
         if not isinstance(reply, Replied):
             raise _unreachable(reply)

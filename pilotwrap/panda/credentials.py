@@ -80,8 +80,9 @@ def expiry(token: str) -> float | None:
     """Return when a JWT expires, in seconds since the epoch; None for other tokens and those without an end."""
     claims = _claims(token)
     end = claims.get("exp") if isinstance(claims, dict) else None
-    known = isinstance(end, int | float) and abs(end) < _FAR_FUTURE
-    return float(end) if known and not isinstance(end, bool) else None
+    if isinstance(end, bool) or not isinstance(end, int | float):
+        return None
+    return float(end) if abs(end) < _FAR_FUTURE else None
 
 
 def _claims(token: str) -> object:

@@ -1,9 +1,9 @@
 """The transport over HTTPS, through the HTTP proxies that the environment names."""
 
+import collections
 import ipaddress
 import re
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ _JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 class HttpsTransport:
-    """Sends requests to one server as one credential; each thread has connections of its own.
+    """Sends requests to one server as one credential; any thread may use it.
 
     `ca_path` is a file or directory of certificates to trust in place of the system's. `wall` and `clock` give
     seconds since the epoch and monotonic seconds.
@@ -55,7 +55,7 @@ class HttpsTransport:
         self._ca_path = ca_path
         self._wall = wall
         self._clock = clock
-        self._sessions = threading.local()
+        self._idle: collections.deque[requests.Session] = collections.deque()
 
     def __repr__(self) -> str:
         return f"HttpsTransport({self._server!r}, {self._credential!r})"
@@ -71,8 +71,10 @@ class HttpsTransport:
         secret, headers, cert = self._proof()
         if request.method == "POST":
             headers |= _JSON_HEADERS
+        # a session is one thread's at a time, and handed on: threads come and go, connections stay
+        session = self._taken()
         try:
-            with self._exchange(request, headers, cert) as response:
+            with self._exchange(session, request, headers, cert) as response:
                 return self._reply(response, deadline, secret)
         except requests.RequestException as error:
             return _unanswered(error)
@@ -80,9 +82,13 @@ class HttpsTransport:
             raise SiteEnvironmentError(
                 "the TLS files cannot be used", why=str(error), remedy="check the CA path"
             ) from None
+        finally:
+            self._idle.append(session)
 
-    def _exchange(self, request: Request, headers: dict[str, str], cert: str | None) -> "requests.Response":
-        return self._session().request(
+    def _exchange(
+        self, session: "requests.Session", request: Request, headers: dict[str, str], cert: str | None
+    ) -> "requests.Response":
+        return session.request(
             request.method,
             self._url(request),
             data=request.body or None,
@@ -108,16 +114,19 @@ class HttpsTransport:
         token = read_token(self._credential, self._wall())
         return token.encode(), {**_HEADERS, "Authorization": f"Bearer {token}", "Origin": origin}, None
 
+    def _taken(self) -> "requests.Session":
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._session()
+
     def _session(self) -> "requests.Session":
         import requests
 
-        session: requests.Session | None = getattr(self._sessions, "session", None)
-        if session is None:
-            session = requests.Session()
-            # a proxy cannot reach our own loopback
-            session.trust_env = not is_loopback(urlsplit(self._server).hostname or "")
-            session.verify = self._ca_path or True
-            self._sessions.session = session
+        session = requests.Session()
+        # a proxy cannot reach our own loopback
+        session.trust_env = not is_loopback(urlsplit(self._server).hostname or "")
+        session.verify = self._ca_path or True
         return session
 
     def _url(self, request: Request) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 TRACEBACK = (
     "ERROR : Token authentication failed. Token decode failure. 'NoneType' object has no attribute 'replace' "
     'Traceback (most recent call last):\n  File "/scratch/panda-server/pandaserver/srvcore/panda_request.py", line 36, '
-    "in decode_token\n    vo_role = vo.replace(\":\", \".\")\nAttributeError: 'NoneType' object has no attribute 'replace'\n"
+    'in decode_token\n    vo_role = vo.replace(":", ".")\n'
+    "AttributeError: 'NoneType' object has no attribute 'replace'\n"
 )
 AUTH = "ERROR : Token authentication failed. "
 TYPE_CRASH = "'types.UnionType' object has no attribute '__name__'"

@@ -50,8 +50,16 @@ class TestAcquire:
             "disk_space": 2000,
             "remaining_time": 3600,
             "n_jobs": 1,
-            "timeout": 60,
+            "timeout": 11,
         }
+
+    @pytest.mark.parametrize(("left_s", "timeout"), [(1, 11), (20, 15), (60, 55), (900, 60)])
+    def test_the_server_never_searches_longer_than_we_wait(
+        self, server: ScriptedServer, client: PandaClient, clock: HandClock, left_s: int, timeout: int
+    ) -> None:
+        server.script(no("No jobs in PanDA"))
+        client.acquire_jobs(WANTED, clock.now + left_s)
+        assert server.heard[0].arguments["timeout"] == timeout
 
     def test_what_else_is_known_is_said_in_the_servers_types(self, server: ScriptedServer, client: PandaClient) -> None:
         server.script(no("No jobs in PanDA"))
@@ -218,7 +226,12 @@ class TestQuestions:
 
     @pytest.mark.parametrize(("status", "body", "text"), recorded.REFUSED, ids=lambda value: str(value)[:40])
     def test_a_credential_that_may_not_report_is_found_out(
-        self, server: ScriptedServer, client: PandaClient, status: int, body: Any, text: str
+        self,
+        server: ScriptedServer,
+        client: PandaClient,
+        status: int,
+        body: Any,
+        text: str,  # noqa: ANN401
     ) -> None:
         server.script(says(status, body))
         with pytest.raises(CredentialError, match="may not report on jobs, so none is fetched") as caught:

@@ -118,7 +118,7 @@ def test_a_proxy_holds_a_certificate_and_a_key(tmp_path: Path, pem: Path) -> Non
     whole = token_file(tmp_path, pem.read_bytes())
     assert proxy_file(whole) == whole.path
     half = token_file(tmp_path, pem.read_bytes().partition(b"-----BEGIN PRIVATE")[0])
-    with pytest.raises(CredentialError, match="is no X.509 proxy"):
+    with pytest.raises(CredentialError, match=r"is no X\.509 proxy"):
         proxy_file(half)
 
 

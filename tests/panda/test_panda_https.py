@@ -67,7 +67,9 @@ def test_a_password_of_netrc_does_not_replace_the_token(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     transport = HttpsTransport(server.url, credential)
-    transport._session().trust_env = True  # as for a server elsewhere
+    session = transport._session()
+    session.trust_env = True  # as for a server elsewhere
+    transport._idle.append(session)
     transport.send(POST)
     assert server.heard[0].headers["authorization"] == f"Bearer {TOKEN}"
 
@@ -178,8 +180,7 @@ def test_the_token_is_in_no_text(server: ScriptedServer, transport: HttpsTranspo
     texts = [repr(transport.send(POST)), repr(transport.send(POST)), repr(transport), repr(credential)]
     assert TOKEN not in "".join(texts)
     assert "[token]" in texts[0]
-    with pytest.raises((TypeError, AttributeError)):
-        pickle.dumps(transport)
+    assert TOKEN.encode() not in pickle.dumps(transport)
 
 
 class TestTls:

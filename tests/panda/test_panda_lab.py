@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotwrap.model.credential import Credential
+from pilotwrap.model.errors import CredentialError
 from pilotwrap.model.report import FileReport, JobReport
 from pilotwrap.panda.client import PandaClient, Wanted, connected
 from pilotwrap.panda.flush import Errand, flush
@@ -107,12 +108,71 @@ def test_a_job_lives_from_put_to_finished(client: PandaClient, lab: LabProcess, 
     assert client.update([last], soon())[0].verdict in {"already", "kill"}
 
 
-def test_a_cancelled_job_is_stored_as_cancelled(client: PandaClient, lab: LabProcess, tmp_path: Path) -> None:
+def kill(lab: LabProcess, panda_id: int) -> None:
+    import requests
+
+    token = lab.address.token_path.read_text().strip()
+    headers = {"Authorization": f"Bearer {token}", "Origin": lab.address.origin, "Content-Type": "application/json"}
+    body = json.dumps({"job_ids": [panda_id]})
+    reply = requests.post(f"{lab.address.url}/api/v1/job/kill", data=body, headers=headers, timeout=20)
+    assert reply.json()["data"] == [True]
+
+
+def test_a_killed_job_hears_of_it_and_is_stored_as_cancelled(
+    client: PandaClient, lab: LabProcess, tmp_path: Path
+) -> None:
     put(tmp_path, {"command": ["true"]})
     (job,) = acquired(client, lab)
+    beat = beat_update(Beat(panda_id=job.panda_id, attempt_nr=job.attempt_nr, state="running"))
+    assert client.update([beat], soon())[0].verdict == "ok"
+    kill(lab, job.panda_id)
+    assert client.update([beat], soon())[0].verdict == "kill"
     report = finished(job).model_copy(update={"state": "cancelled", "reason": "cancelled"})
-    assert client.update([terminal_update(report)], soon())[0].verdict == "ok"
+    assert client.update([terminal_update(report)], soon())[0].accepted
     assert state_of(client, job.panda_id) == "cancelled"
+
+
+def other_token(lab: LabProcess, tmp_path: Path, roles: tuple[str, ...], lifetime_s: float = 3600) -> PandaClient:
+    from pilotwrap.lab.store import Store
+    from pilotwrap.lab.tokens import Grant, make_token, write_token
+
+    store = Store(lab.db)
+    path = tmp_path / "other" / "token"
+    write_token(make_token(store, Grant("somebody", "lab", roles, lifetime_s), time.time()), path)
+    store.close()
+    origin = ".".join(["lab", *(roles or ("user",))[:1]])
+    return connected(lab.address.url, Credential(kind="token", path=str(path), origin=origin))
+
+
+@pytest.mark.parametrize("roles", [("user",), ("pilot",)])
+def test_a_token_that_may_fetch_but_not_report_is_found_out_before_any_job(
+    lab: LabProcess, tmp_path: Path, roles: tuple[str, ...]
+) -> None:
+    with pytest.raises(CredentialError, match="may not report on jobs, so none is fetched"):
+        other_token(lab, tmp_path, roles).may_report(soon())
+
+
+def test_an_expired_token_is_found_out_without_the_server(lab: LabProcess, tmp_path: Path) -> None:
+    with pytest.raises(CredentialError, match="expired at"):
+        other_token(lab, tmp_path, ("production",), -5).may_report(soon())
+
+
+def test_a_vo_that_is_not_the_tokens_is_refused(lab: LabProcess, credential: Credential) -> None:
+    stranger = connected(lab.address.url, credential.model_copy(update={"origin": "elsewhere.production"}))
+    with pytest.raises(CredentialError, match="--origin"):
+        stranger.may_report(soon())
+
+
+def test_a_server_that_dies_and_returns_is_told_late(client: PandaClient, lab: LabProcess, tmp_path: Path) -> None:
+    put(tmp_path, {"command": ["true"]})
+    (job,) = acquired(client, lab)
+    port = lab.address.url.rpartition(":")[2]
+    lab.kill()
+    answer = client.update([terminal_update(finished(job))], time.monotonic() + 1)[0]
+    assert answer.verdict == "unreachable"
+    with process.LabProcess(lab.db, ["--port", port]):
+        assert client.update([terminal_update(finished(job))], soon())[0].verdict == "ok"
+        assert state_of(client, job.panda_id) == "finished"
 
 
 def test_several_jobs_are_told_in_one_call(client: PandaClient, lab: LabProcess, tmp_path: Path) -> None:
