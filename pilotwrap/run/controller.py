@@ -222,6 +222,8 @@ def _take_specs(driver: Driver, options: RunOptions) -> None:
         name = f"spec-{number}"
         rules = driver.around.rules
         driver.take(Job(name, spec, driver.around.run.job(name), State(rules=rules)))
+    # cores are lent at the end of a turn: without one they would wait for the first thing to happen
+    driver.turn(0.0)
 
 
 def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper) -> RunEnd:
