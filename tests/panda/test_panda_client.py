@@ -224,15 +224,11 @@ class TestQuestions:
         client.may_report(SOON)
         assert server.heard[0].arguments == {"job_id": -1, "job_status": "running"}
 
-    @pytest.mark.parametrize(("status", "body", "text"), recorded.REFUSED, ids=lambda value: str(value)[:40])
+    @pytest.mark.parametrize("shape", recorded.REFUSED, ids=lambda shape: str(shape[1])[:40])
     def test_a_credential_that_may_not_report_is_found_out(
-        self,
-        server: ScriptedServer,
-        client: PandaClient,
-        status: int,
-        body: Any,
-        text: str,  # noqa: ANN401
+        self, server: ScriptedServer, client: PandaClient, shape: tuple[int, object, str]
     ) -> None:
+        status, body, text = shape
         server.script(says(status, body))
         with pytest.raises(CredentialError, match="may not report on jobs, so none is fetched") as caught:
             client.may_report(SOON)
