@@ -76,7 +76,7 @@ def _record_failed(state: State, event: ev.RecordFailed) -> Step:
     if state.phase != "recording":
         return state, ()
     detail = f"the job could not be recorded in the spool: {event.detail}"
-    return _tell(_reported(state, Verdict("failed", "environment", None, detail), {}))
+    return _tell(_reported(state, Verdict("failed", "environment", None, detail), {})[0])
 
 
 def _staged_in(state: State, _event: ev.StagedIn) -> Step:
@@ -120,7 +120,7 @@ def _exited(state: State, event: ev.Exited) -> Step:
 def _staged_out(state: State, event: ev.StagedOut) -> Step:
     if state.phase != "staging-out" or state.verdict is None:
         return state, ()
-    return _spool(_reported(state, state.verdict, event.files))
+    return _spool(state, state.verdict, event.files)
 
 
 def _stage_out_failed(state: State, event: ev.StageOutFailed) -> Step:
@@ -130,7 +130,7 @@ def _stage_out_failed(state: State, event: ev.StageOutFailed) -> Step:
     verdict = state.verdict
     if verdict.reason == "ok":
         verdict = Verdict("failed", "stage-out", verdict.exit_code, event.detail)
-    return _spool(_reported(state, verdict, event.files))
+    return _spool(state, verdict, event.files)
 
 
 def _spooled(state: State, _event: ev.Spooled) -> Step:
@@ -230,11 +230,12 @@ def _wrap_up(state: State, verdict: Verdict) -> Step:
     log = state.stop_at - state.at >= rules.log_s + rules.tell_s
     outputs = verdict.reason == "ok"
     if not (log or outputs):
-        return _spool(_reported(state, verdict, {}))
+        return _spool(state, verdict, {})
     return _enter(state, "staging-out", rules.stage_s), (StageOut(outputs, log),)
 
 
-def _reported(state: State, verdict: Verdict, files: ev.Files) -> State:
+def _reported(state: State, verdict: Verdict, files: ev.Files) -> tuple[State, Report]:
+    """Fix what will be told."""
     report = Report(
         state=verdict.state,
         reason=verdict.reason,
@@ -244,15 +245,14 @@ def _reported(state: State, verdict: Verdict, files: ev.Files) -> State:
         started_at=state.started_at,
         ended_at=state.ended_at,
     )
-    return state._replace(verdict=verdict, report=report)
+    return state._replace(verdict=verdict, report=report), report
 
 
-def _spool(state: State) -> Step:
-    if state.report is None:
-        return state, ()
+def _spool(state: State, verdict: Verdict, files: ev.Files) -> Step:
+    state, report = _reported(state, verdict, files)
     if state.rules.told_by != "panda":
         return _done(state, told=True)
-    return _enter(state, "spooling", state.rules.spool_s), (Spool(state.report),)
+    return _enter(state, "spooling", state.rules.spool_s), (Spool(report),)
 
 
 def _tell(state: State) -> Step:
@@ -308,13 +308,11 @@ def _wake(state: State) -> Step:
 
 def _recording_expired(state: State) -> Step:
     if state.stop is not None:
-        return _tell(_reported(state, _stopped(state, "before it could be recorded"), {}))
+        return _tell(_reported(state, _stopped(state, "before it could be recorded"), {})[0])
     return _record_failed(state, ev.RecordFailed(state.at, "the disk did not answer"))
 
 
 def _staging_in_expired(state: State) -> Step:
-    if state.stop is not None:
-        return _wrap_up(state, _stopped(state, "before it started"))
     detail = f"stage-in took longer than {state.rules.stage_s:.0f} s"
     return _wrap_up(state, Verdict("failed", "stage-in", None, detail))
 
@@ -344,7 +342,7 @@ def _staging_out_expired(state: State) -> Step:
     elif verdict.reason == "ok":
         detail = f"stage-out took longer than {state.rules.stage_s:.0f} s"
         verdict = Verdict("failed", "stage-out", verdict.exit_code, detail)
-    return _spool(_reported(state, verdict, {}))
+    return _spool(state, verdict, {})
 
 
 def _never_expired(state: State) -> Step:

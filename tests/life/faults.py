@@ -18,6 +18,9 @@ STEADY = Rules(
     run_s=9000.0,
 )
 
+HURRIED = STEADY._replace(grace_s=10.0, reap_s=5.0, log_s=1.0, tell_s=2.0)
+"""As where the batch system leaves a job five seconds."""
+
 
 class Faults:
     """The plan of one life's troubles; probabilities are per occasion, times are from the life's begin."""
@@ -25,6 +28,7 @@ class Faults:
     def __init__(self, rng: Random) -> None:
         r = rng.random
         self.caller = r() < 0.06
+        self.rules = STEADY if r() < 0.5 else HURRIED
         # A third of the lives have no such trouble: of these the machine owes the most.
         calm = r() < 0.33
         self.lost_requests = 0.3 * r() if r() < 0.35 else 0.0
@@ -49,7 +53,7 @@ class Faults:
         self.starter_dies = span * 1.2 * r() if r() < 0.1 else NEVER
         self.node_dies = span * 1.2 * r() if r() < 0.06 else NEVER
         self.stop_at = span * 1.3 * r() if r() < 0.3 else NEVER
-        self.budget_s = rng.choice((0.0, 4.0, 10.0, 30.0, 30.0, 120.0, 600.0))
+        self.budget_s = rng.choice((0.0, 5.0, 5.0, 10.0, 30.0, 30.0, 120.0, 600.0))
         self.kill_at = span * 1.2 * r() if r() < 0.2 else NEVER
         self.freeze = window(rng, 0.08, span + 100.0)
         self.quick_refusals = r() < 0.5
@@ -68,6 +72,11 @@ class Faults:
             or self.disk_full[0] < NEVER
             or self.freeze[0] < NEVER
         )
+
+    @property
+    def budget_fair(self) -> bool:
+        """Tell whether a stop leaves enough for the payload's end and the report."""
+        return self.budget_s >= 2.0 * self.rules.tell_s
 
     @property
     def disk_good(self) -> bool:

@@ -27,19 +27,19 @@ MUTATIONS = (
     ),
     Mutation(
         "job-runs-unrecorded",
-        '    return _tell(_reported(state, Verdict("failed", "environment", None, detail), {}))',
+        '    return _tell(_reported(state, Verdict("failed", "environment", None, detail), {})[0])',
         "    return _begin(state)",
     ),
     Mutation("starting-not-sent", "return state, (*sent, StageIn())", "return state, (StageIn(),)"),
     Mutation(
         "send-before-spool",
-        '"spooling", state.rules.spool_s), (Spool(state.report),)',
-        '"telling", 900.0), (Spool(state.report), *send_terminal(state)[1])',
+        '"spooling", state.rules.spool_s), (Spool(report),)',
+        '"telling", 900.0), (Spool(report), *send_terminal(state)[1])',
     ),
     Mutation(
         "spool-skipped",
-        "def _spool(state: State) -> Step:\n",
-        "def _spool(state: State) -> Step:\n    return _tell(state)\n",
+        '"spooling", state.rules.spool_s), (Spool(report),)',
+        '"spooling", state.rules.spool_s), ()',
     ),
     Mutation(
         "spool-failure-ends-it",

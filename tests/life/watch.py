@@ -204,6 +204,6 @@ class Watch:
             return
         demand(world.server.ended or not effect.told, "Done as told, but the server does not know")
         demand(self.first_terminal, "Done without a word to the server")
-        if world.faults.steady and (not self.stop or self.stop.budget_s >= 10.0):
+        if world.faults.steady and (not self.stop or world.faults.budget_fair):
             demand(effect.told, "all answered, but the job is left untold")
             demand(not self.stop or world.t <= self.stop.at + self.stop.budget_s, "Done after the stop's budget")

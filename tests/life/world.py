@@ -11,7 +11,7 @@ from pilotwrap.run import effects as ef
 from pilotwrap.run import events as ev
 from pilotwrap.run.state import NEVER, State
 
-from .faults import STEADY, Faults
+from .faults import Faults
 from .flush import flush_until_told
 from .server import RUNNING_S, Server
 from .watch import BrokenPromiseError, Watch, demand
@@ -27,7 +27,7 @@ class World:
         self.seed, self.step = seed, step
         self.rng = Random(seed)  # noqa: S311 - a life is played again from its seed
         self.faults = faults = Faults(self.rng)
-        self.rules = STEADY._replace(told_by="caller" if faults.caller else "panda", jitter=self.rng.random())
+        self.rules = faults.rules._replace(told_by="caller" if faults.caller else "panda", jitter=self.rng.random())
         self.state = State(rules=self.rules)
         self.t = 0.0
         self.heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -301,7 +301,7 @@ class World:
 
     def _killed_off(self) -> None:
         """The budget is over; whoever had no trouble must have ended before."""
-        if self.controller and self.faults.steady and self.faults.budget_s >= 10.0:
+        if self.controller and self.faults.steady and self.faults.budget_fair:
             demand(self.done, "not done within the stop's budget")
         self._node_dies()
 
