@@ -87,10 +87,12 @@ class Watch:
         if not self.panda or self.done or self.first_terminal or self.last_send < 0 or ev.Spooled in self.seen:
             return
         since = max(self.last_send, self.world.frozen_until)
-        demand(at - since <= 2 * self.rules.heartbeat_s + SLACK_S, f"no heartbeat for {at - since:.0f} s")
+        if at - since > 2 * self.rules.heartbeat_s + SLACK_S:
+            raise BrokenPromiseError(f"no heartbeat for {at - since:.0f} s")
 
     def effect(self, effect: ef.Effect) -> None:
-        demand(not self.done, f"{effect} after Done")
+        if self.done:
+            raise BrokenPromiseError(f"{effect} after Done")
         self.effects_of[type(effect)](effect)
 
     def step_over(self, event: ev.Event) -> None:
@@ -113,7 +115,8 @@ class Watch:
             return
         bound = self.rules.blink_s if self.stop else self.rules.record_s
         late = self.record_at and self.world.t - self.record_at >= bound - 1e-6
-        demand(late and not isinstance(effect, (ef.StageIn, ef.Spawn)), f"{effect} before the job was recorded")
+        if not late or isinstance(effect, (ef.StageIn, ef.Spawn)):
+            raise BrokenPromiseError(f"{effect} before the job was recorded")
 
     def _spawn(self, effect: ef.Spawn) -> None:
         self._after_record(effect)
