@@ -1,82 +1,83 @@
 """Accelerators: those that sysfs names on the host, and what the probe inside of the image says of them."""
 
 import re
+from collections.abc import Iterator
+from typing import get_args
 
-from pilotwrap.model.node import Accelerator, HealthReason
+from pilotwrap.model.node import Accelerator, DeviceKind, HealthReason, Vendor
 from pilotwrap.model.snapshot import DeviceSaid, ProbeSaid, Snapshot
-from pilotwrap.site.accelerators.vendors import VENDOR_OF_PCI
+from pilotwrap.site.accelerators.vendors import DISPLAY_ONLY, GCD_DEVICES, VENDOR_OF_PCI
+from pilotwrap.site.digits import number_of
 
-_DISPLAY_ONLY = {"intel": ("0x030000",), "amd": ()}
-"""Intel's integrated display adapters are VGA (0300); its data centre GPUs are 0380."""
+_Record = dict[str, str | int | float | bool | None]
+_REASONS: dict[str, HealthReason] = {reason: reason for reason in get_args(HealthReason)}
 
 
 def accelerators(snapshot: Snapshot) -> tuple[Accelerator, ...]:
-    """Return every device of a known vendor, in the order of the PCI bus."""
-    probed = {
-        str(record["pci_address"]).lower(): record
-        for probe in snapshot.probes
-        for record in probe.records
-        if record.get("kind") == "device" and record.get("pci_address")
-    }
-    devices = (_accelerator(said, snapshot, probed) for said in sorted(snapshot.devices, key=lambda d: d.address))
-    return tuple(device for device in devices if device)
+    """Return every device of a known vendor, in the order of the PCI bus; a GPU in MIG mode as its instances."""
+    devices = sorted(snapshot.devices, key=lambda said: said.address)
+    return tuple(found for said in devices for found in _accelerators(said, snapshot))
 
 
-def _accelerator(
-    said: DeviceSaid, snapshot: Snapshot, probed: dict[str, dict[str, str | int | float | bool | None]]
-) -> Accelerator | None:
+def _accelerators(said: DeviceSaid, snapshot: Snapshot) -> Iterator[Accelerator]:
     vendor = VENDOR_OF_PCI.get(said.vendor.removeprefix("0x").lower())
-    if vendor is None or said.pci_class.lower() in _DISPLAY_ONLY.get(vendor, ()):
-        return None
+    if vendor is None or said.pci_class.lower() in DISPLAY_ONLY[vendor]:
+        return
+    seen = _seen(said, vendor, snapshot)
+    probe = next((probe for probe in snapshot.probes if probe.probe == "nvml"), None)
+    if vendor != "nvidia" or probe is None:
+        yield seen
+        return
+    own = [record for record in probe.records if _address(record) == said.address.lower()]
+    for record in own or [_missing(probe)]:
+        yield _probed(seen, record)
+
+
+def _seen(said: DeviceSaid, vendor: Vendor, snapshot: Snapshot) -> Accelerator:
+    """Return the device as the host shows it; one that no probe is asked about counts as usable if it is granted."""
     told = _information(snapshot.nvidia.get(said.address, ""))
-    record = probed.get(said.address.lower())
-    reason: HealthReason | None = "not-granted" if said.granted is False else None
-    if vendor == "nvidia" and not reason:
-        reason = _probe_reason(snapshot.probes, record)
-    memory = record.get("memory_mib") if record else None
     return Accelerator(
         vendor=vendor,
-        model=str(record["model"]) if record and record.get("model") else told.get("Model", said.device),
-        uuid=str(record["uuid"]) if record and record.get("uuid") else told.get("GPU UUID"),
+        model=told.get("Model") or said.device,
+        uuid=told.get("GPU UUID"),
         pci_address=said.address,
-        kind="gpu",
-        memory_mib=memory if isinstance(memory, int) else None,
+        kind="gcd" if said.device.removeprefix("0x").lower() in GCD_DEVICES[vendor] else "gpu",
+        memory_mib=None,
         driver=_driver(snapshot) if vendor == "nvidia" else said.driver,
-        health="unusable" if reason else "ok",
-        reason=reason,
-        numa_node=_numa(said),
+        health="unusable" if said.granted is False else "ok",
+        reason="not-granted" if said.granted is False else None,
+        numa_node=number_of(str(said.numa_node)),
         near_cpus=(said.local_cpus or "").strip() or None,
     )
 
 
-def _probe_reason(
-    probes: tuple[ProbeSaid, ...], record: dict[str, str | int | float | bool | None] | None
-) -> HealthReason | None:
-    """Return why a device cannot be used; one that no probe was asked about counts as usable."""
-    nvml = next((probe for probe in probes if probe.probe == "nvml"), None)
-    if nvml is None:
-        return None
-    if record is not None:
-        return _known(record.get("reason")) if record.get("health") == "unusable" else None
-    if nvml.timed_out:
-        return "timeout"
-    said = [_known(entry.get("reason")) for entry in nvml.records if entry.get("kind") == "error"]
-    return said[0] if said else "lost"
+def _probed(seen: Accelerator, record: _Record) -> Accelerator:
+    """Return the device with what the probe knows better; that it is not granted, the host knows."""
+    kind: DeviceKind = "mig" if record.get("type") == "mig" else seen.kind
+    bad = record.get("health") == "unusable"
+    reason = seen.reason or (_REASONS.get(str(record.get("reason")), "unknown") if bad else None)
+    return seen.model_copy(
+        update={
+            "model": str(record.get("model") or seen.model),
+            "uuid": str(record["uuid"]) if record.get("uuid") else seen.uuid,
+            "kind": kind,
+            "memory_mib": number_of(str(record.get("memory_mib"))),
+            "health": "unusable" if reason else "ok",
+            "reason": reason,
+        }
+    )
 
 
-def _known(reason: object) -> HealthReason:
-    known: dict[str, HealthReason] = {
-        "library-missing": "library-missing",
-        "mismatch": "mismatch",
-        "timeout": "timeout",
-        "crash": "crash",
-        "lost": "lost",
-        "not-granted": "not-granted",
-        "masked": "masked",
-        "mig-without-instances": "mig-without-instances",
-        "ecc": "ecc",
-    }
-    return known.get(str(reason), "unknown")
+def _missing(probe: ProbeSaid) -> _Record:
+    """Return why the probe has no word on a device: it did not end well, or could not tell which one was ill."""
+    said = (record for record in probe.records if record.get("kind") == "error")
+    nameless = (record for record in probe.records if record.get("kind") == "device" and not _address(record))
+    reason = next((record.get("reason") for record in (*said, *nameless)), None)
+    return {"health": "unusable", "reason": reason or ("timeout" if probe.timed_out else "lost")}
+
+
+def _address(record: _Record) -> str:
+    return str(record.get("pci_address") or "").lower() if record.get("kind") == "device" else ""
 
 
 def _information(text: str) -> dict[str, str]:
@@ -87,8 +88,3 @@ def _information(text: str) -> dict[str, str]:
 def _driver(snapshot: Snapshot) -> str | None:
     match = re.search(r"Kernel Module(?: for \w+)?\s+(\d[\d.]+)", snapshot.text("/proc/driver/nvidia/version") or "")
     return match.group(1) if match else None
-
-
-def _numa(said: DeviceSaid) -> int | None:
-    text = str(said.numa_node).strip() if said.numa_node is not None else ""
-    return int(text) if text.isdigit() else None

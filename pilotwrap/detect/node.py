@@ -7,7 +7,8 @@ from typing import TypeVar
 from pilotwrap.detect.accelerators import accelerators
 from pilotwrap.detect.cpus import cpus, memory
 from pilotwrap.model.node import Allocation, Cpus, Disk, Launcher, Memory, Network, NodeFacts, Problem, Runtime, Vantage
-from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.model.snapshot import CommandSaid, Snapshot
+from pilotwrap.site.digits import number_of
 from pilotwrap.site.launchers.listing import LAUNCHERS, LauncherKind
 from pilotwrap.site.runtimes.listing import RUNTIMES
 from pilotwrap.site.schedulers import none
@@ -54,11 +55,10 @@ def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Pr
 
 
 def _vantage(snapshot: Snapshot, allocation: Allocation) -> Vantage:
+    """Return where we are: batch commands without an allocation are a login node's."""
     if allocation.inside_step:
         return "step"
-    if allocation.scheduler != "none":
-        return "head"
-    return "login" if "sbatch" in snapshot.programs and not snapshot.ancestors else "head"
+    return "login" if allocation.scheduler == "none" and "sbatch" in snapshot.programs else "head"
 
 
 def launcher_kind(snapshot: Snapshot, allocation: Allocation) -> LauncherKind | None:
@@ -90,7 +90,7 @@ def _launcher(snapshot: Snapshot, allocation: Allocation) -> Launcher:
 
 
 def _number(said: dict[str, str], names: tuple[str, ...]) -> int | None:
-    return next((int(said[name]) for name in names if said.get(name, "").isdigit()), None)
+    return next((number_of(said[name]) for name in names if name in said), None)
 
 
 def _network(snapshot: Snapshot) -> Network:
@@ -102,14 +102,10 @@ def _network(snapshot: Snapshot) -> Network:
 
 
 def _failed_commands(snapshot: Snapshot) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(
-            source=" ".join(command.argv),
-            reason="no-answer" if command.exit is None else f"exit-{command.exit}",
-            detail=(command.error or command.output).strip().splitlines()[0][:200]
-            if (command.error or command.output).strip()
-            else "it printed nothing",
-        )
-        for command in snapshot.commands
-        if command.exit != 0
-    )
+    return tuple(_failure(command) for command in snapshot.commands if command.exit != 0)
+
+
+def _failure(command: CommandSaid) -> Problem:
+    said = [*filter(None, [command.error]), *command.output.strip().splitlines(), "it printed nothing"]
+    reason = "no-answer" if command.exit is None else f"exit-{command.exit}"
+    return Problem(source=" ".join(command.words), reason=reason, detail=said[0][:200])

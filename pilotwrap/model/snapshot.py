@@ -21,9 +21,20 @@ class CommandSaid(Reading):
 
     argv: tuple[str, ...]
     exit: int | None = None
+    """Negative: the signal that ended it."""
+
     output: str = ""
-    error: str = ""
+    """Both its streams."""
+
+    error: str | None = None
+    """The errno's name why it never started, or `deadline`."""
+
     duration_s: float = 0.0
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return argv with the program's bare name, which the starter found along PATH."""
+        return (self.argv[0].rpartition("/")[2], *self.argv[1:]) if self.argv else ()
 
 
 class DeviceSaid(Reading):

@@ -1,6 +1,6 @@
 """What every node is asked, whatever its site: where it is, its user's paths, its proxies."""
 
-from pilotwrap.site.looks import Looks
+from pilotwrap.site.looks import Command, Looks, union
 
 PASSED_ON = (
     "HOME",
@@ -39,21 +39,42 @@ PASSED_ON = (
 """Names of the environment that a payload gets besides those that its launcher and scheduler own: what a shell,
 a module system and a library path need. An allow-list, so that a secret which nobody thought of stays behind."""
 
-LOOKS = Looks(
+HERE = Looks(
     variables=(
-        "HOSTNAME",
-        "NERSC_HOST",
-        "LMOD_SYSTEM_NAME",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "TMPDIR",
-        "APPTAINER_CONTAINER",
-        "SINGULARITY_CONTAINER",
-        "CH_RUNNING",
+        *("HOSTNAME", "HOME", "USER", "LOGNAME", "PATH", "SHELL", "LANG", "TMPDIR", "SCRATCH", "LD_LIBRARY_PATH"),
+        *("NERSC_HOST", "LMOD_SYSTEM_NAME", "LMOD_PKG", "MODULESHOME", "CRAY_CPU_TARGET", "OMP_NUM_THREADS"),
+        *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+        *("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME", "SHIFTER_IMAGE"),
+        *("CONTAINER", "container", "CH_RUNNING", "CONDA_PREFIX", "VIRTUAL_ENV", "X509_USER_PROXY"),
+        *("HARVESTER_ID", "HARVESTER_WORKER_ID", "PANDA_JSID", "BATCH_SYSTEM_JOBID", "GTASK_ID", "PILOTWRAP_*"),
     ),
     files=("/.dockerenv", "/run/.containerenv"),
+    programs=("python3", "curl", "unshare", "numactl", "nvidia-smi", "rocm-smi", "xpu-smi", "conda", "cvmfsexec"),
 )
+"""Where we are, and what is on PATH that a job may need."""
+
+UNSERVED = Looks(
+    variables=(
+        "PBS_*",
+        "NCPUS",
+        "LSB_*",
+        "LSF_*",
+        "COBALT_*",
+        "FLUX_*",
+        "OMPI_COMM_WORLD_*",
+        "PALS_*",
+        "JSM_*",
+        "ALPS_*",
+    ),
+    files=("{PBS_NODEFILE}", "{LSB_DJOB_HOSTFILE}", "{COBALT_NODEFILE}"),
+    commands=(
+        Command("PBS_JOBID", ("qstat", "-x", "-f", "-F", "json", "{PBS_JOBID}")),
+        Command("LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", "{LSB_JOBID}")),
+        Command("FLUX_URI", ("flux", "job", "timeleft")),
+        Command("FLUX_URI", ("flux", "resource", "list", "-no", "{nodelist}")),
+    ),
+    programs=("qstat", "bjobs", "jsrun", "aprun", "flux", "mpiexec", "mpirun", "mpiexec.openmpi"),
+)
+"""Batch systems and launchers that are only recorded yet: a snapshot from there is what their files will start from."""
+
+LOOKS = union((HERE, UNSERVED))

@@ -10,12 +10,29 @@ from pilotwrap.site.looks import Looks
 
 VENDOR_OF_PCI: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 
-MASKS: dict[Vendor, tuple[str, ...]] = {
-    "nvidia": ("CUDA_VISIBLE_DEVICES",),
-    "amd": ("ROCR_VISIBLE_DEVICES",),
-    "intel": ("ZE_AFFINITY_MASK",),
+DISPLAY_ONLY: dict[Vendor, tuple[str, ...]] = {"nvidia": (), "amd": (), "intel": ("0x030000",)}
+"""PCI classes that are no accelerator: Intel's integrated adapters are VGA (0300), its data centre GPUs 0380."""
+
+GCD_DEVICES: dict[Vendor, frozenset[str]] = {
+    "nvidia": frozenset(),
+    "amd": frozenset({"7408", "740c"}),
+    "intel": frozenset(),
+}
+"""PCI devices that are one of two dies of a card (MI250X, MI250; the public PCI ID list, from memory)."""
+
+MASKS: dict[Vendor, str] = {
+    "nvidia": "CUDA_VISIBLE_DEVICES",
+    "amd": "ROCR_VISIBLE_DEVICES",
+    "intel": "ZE_AFFINITY_MASK",
 }
 """The one variable that is set for a rank; on AMD only ROCR's, for HIP's would count within it (OLCF user guide)."""
+
+IN_BUS_ORDER: dict[Vendor, dict[str, str]] = {
+    "nvidia": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+    "amd": {},
+    "intel": {"ZE_ENABLE_PCI_ID_DEVICE_ORDER": "1", "ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE"},
+}
+"""What makes a vendor's numbers count whole devices along the PCI bus; ROCm does so by itself (on Frontier)."""
 
 ALL_MASKS = (
     "CUDA_VISIBLE_DEVICES",
@@ -28,6 +45,6 @@ ALL_MASKS = (
 """Everything that masks devices anywhere: unset for a rank unless its own vendor's is set."""
 
 LOOKS = Looks(
-    variables=(*ALL_MASKS, "CUDA_DEVICE_ORDER", "ZE_FLAT_DEVICE_HIERARCHY", "NVIDIA_VISIBLE_DEVICES"),
+    variables=(*ALL_MASKS, "CUDA_DEVICE_ORDER", "ZE_*", "NVIDIA_VISIBLE_DEVICES"),
     files=("/proc/driver/nvidia/version",),
 )

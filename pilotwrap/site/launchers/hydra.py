@@ -11,7 +11,7 @@ FLAVOUR: Flavour | None = "hydra"
 PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
 """Names that only MPICH installs: plain `mpiexec` may be anybody's."""
 
-LOOKS = Looks(programs=PROGRAMS)
+LOOKS = Looks(variables=("PMI_*", "PMI2_*", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"), programs=PROGRAMS)
 VARIABLES = RankVariables(rank=("PMI_RANK",), local_rank=("MPI_LOCALRANKID",), size=("PMI_SIZE",))
 PASSED_ON: tuple[str, ...] = ("PMI_*", "PMI2_*", "MPI_*", "MPICH_*", "HYDRA_*", "HYDI_*", "FI_*", "UCX_*")
 UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB")

@@ -1,5 +1,7 @@
 """Slurm's srun: one step over whole nodes of the allocation we are in (srun(1))."""
 
+import re
+
 from pilotwrap.model.node import Flavour, LauncherName
 from pilotwrap.model.plan import Launch, RankVariables
 from pilotwrap.model.snapshot import Snapshot
@@ -10,7 +12,10 @@ NAME: LauncherName = "srun"
 FLAVOUR: Flavour | None = None
 PROGRAMS: tuple[str, ...] = ("srun",)
 _ASK_MPI = ("srun", "--mpi=list")
-LOOKS = Looks(commands=(Command("SLURM_JOB_ID", _ASK_MPI),), programs=PROGRAMS)
+_CRAY_SIGNS = ("CRAYPE_VERSION", "CRAY_CPU_TARGET", "PE_ENV")
+"""Set by the modules of HPE's programming environment, which its MPI comes with."""
+
+LOOKS = Looks(variables=("PMIX_*", *_CRAY_SIGNS), commands=(Command("SLURM_JOB_ID", _ASK_MPI),), programs=PROGRAMS)
 VARIABLES = RankVariables(rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",))
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
 UNSET: tuple[str, ...] = (
@@ -24,22 +29,40 @@ UNSET: tuple[str, ...] = (
     "SLURM_STEP_*",
     "SLURM_STEPID",
     "SLURM_EXACT",
+    "SLURM_EXCLUSIVE",
+    "SLURM_EXPORT_ENV",
+    "SLURM_HOSTFILE",
+    "SLURM_IMMEDIATE",
+    "SLURM_LABELIO",
+    "SLURM_STDINMODE",
+    "SLURM_STDOUTMODE",
+    "SLURM_STDERRMODE",
     "SLURM_THREADS_PER_CORE",
+    "SLURM_TIMELIMIT",
     "SLURM_HINT",
+    "SLURM_WAIT",
+    "SLURM_WHOLE",
+    "SLURM_WORKING_DIR",
 )
 """Inherited options of an outer sbatch or step that srun takes for its own (srun(1), INPUT ENVIRONMENT VARIABLES)."""
+
+_MPI_TYPE = re.compile(r"[a-z][a-z0-9_]*")
+_MPI_TITLE = frozenset({"plugin", "types", "are", "specific", "pmix", "versions", "available"})
+"""Words of the title and of the line about versions of pmix (as Slurm 22.05 and 23.11 print them)."""
 
 _MPI_PREFERENCE = ("cray_shasta", "pmi2")
 """HPE Cray's own, then what MPICH speaks; `none` would start N singletons without a word (measured)."""
 
 
 def mpi_types(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return what `srun --mpi=list` named; it prints a title and then a name a line, on stderr in older releases."""
-    for said in snapshot.commands:
-        if said.argv == _ASK_MPI and said.exit == 0:
-            words = (said.output + said.error).split()
-            return tuple(word for word in words if word.replace("_", "").isalnum() and word not in {"are", "types"})
-    return ()
+    """Return what `srun --mpi=list` named, a title and then a name a line; Cray's own only on a Cray.
+
+    Debian's Slurm names cray_shasta on any host, where MPICH then starts N singletons (measured).
+    """
+    answers = (said.output.split() for said in snapshot.commands if said.words == _ASK_MPI and said.exit == 0)
+    foreign = frozenset() if any(name in snapshot.variables for name in _CRAY_SIGNS) else frozenset({"cray_shasta"})
+    named = next(answers, [])
+    return tuple(word for word in named if _MPI_TYPE.fullmatch(word) and word not in _MPI_TITLE | foreign)
 
 
 def command(request: LaunchRequest) -> Launch:

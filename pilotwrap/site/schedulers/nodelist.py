@@ -8,7 +8,8 @@ MAX_NODES = 100_000
 """No allocation is larger; a list that names more is a mistake (the largest machine has about 10,600 nodes)."""
 
 _GROUP = re.compile(r"\[([^][]*)\]")
-_NAME = re.compile(r"^[A-Za-z0-9._-]+$")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def nodes_of(text: str) -> tuple[str, ...]:
@@ -25,8 +26,8 @@ def _nodes(text: str) -> Iterator[str]:
         choices = [_numbers(piece) if index % 2 else (piece,) for index, piece in enumerate(pieces)]
         for chosen in itertools.product(*choices):
             name = "".join(chosen)
-            if not _NAME.match(name):
-                raise ValueError(f"{part!r} is no node or group of nodes, as in nid[001-004,007]")
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{part[:80]!r} is no node or group of nodes, as in nid[001-004,007]")
             yield name
 
 
@@ -45,13 +46,18 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _numbers(text: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
-            raise ValueError(f"[{text}] is no list of numbers, as in [001-004,007]")
-        end = int(last) if dash else int(first)
-        if end - int(first) >= MAX_NODES or end < int(first):
-            raise ValueError(f"[{text}] is no ascending range of at most {MAX_NODES} nodes")
-        found.extend(str(number).zfill(len(first)) for number in range(int(first), end + 1))
-    return tuple(found)
+    ranges = [_range(part, text) for part in text.split(",")]
+    if sum(map(len, (numbers for _, numbers in ranges))) > MAX_NODES:
+        raise ValueError(f"[{text[:80]}] names more than {MAX_NODES} nodes")
+    return tuple(str(number).zfill(width) for width, numbers in ranges for number in numbers)
+
+
+def _range(part: str, text: str) -> tuple[int, range]:
+    """Return the width of the numbers, zeros included, and the numbers."""
+    match = _RANGE.fullmatch(part)
+    if not match:
+        raise ValueError(f"[{text[:80]}] is no list of numbers, as in [001-004,007]")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise ValueError(f"[{text[:80]}] is no list of ascending ranges")
+    return len(match[1]), range(first, last + 1)

@@ -4,6 +4,7 @@ import re
 
 from pilotwrap.model.node import Allocation
 from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.site.digits import number_of
 from pilotwrap.site.looks import Command, Looks
 from pilotwrap.site.schedulers.nodelist import nodes_of
 
@@ -12,31 +13,9 @@ KILL_GRACE_S = 30.0
 """KillWait, Slurm's default (slurm.conf(5)); a site may have another."""
 
 LOOKS = Looks(
-    variables=(
-        "SLURM_JOB_ID",
-        "SLURM_JOB_NODELIST",
-        "SLURM_JOB_NUM_NODES",
-        "SLURM_JOB_END_TIME",
-        "SLURM_JOB_PARTITION",
-        "SLURM_JOB_QOS",
-        "SLURM_JOB_ACCOUNT",
-        "SLURM_CLUSTER_NAME",
-        "SLURM_CPUS_ON_NODE",
-        "SLURM_JOB_CPUS_PER_NODE",
-        "SLURM_MEM_PER_NODE",
-        "SLURM_JOB_GPUS",
-        "SLURM_RESTART_COUNT",
-        "SLURM_MPI_TYPE",
-        "SLURM_STEP_ID",
-        "SLURM_STEP_NODELIST",
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "SLURM_NTASKS",
-        "SLURMD_NODENAME",
-        "SLURM_CONF",
-    ),
+    variables=("SLURM_*", "SLURMD_*"),
     commands=(Command("SLURM_JOB_ID", ("squeue", "-h", "-j", "{SLURM_JOB_ID}", "-o", "%L")),),
-    programs=("squeue", "sbatch", "srun"),
+    programs=("squeue", "sbatch", "scontrol", "scancel"),
 )
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "SRUN_*")
 
@@ -76,15 +55,13 @@ def allocation(snapshot: Snapshot) -> Allocation:
         inside_step=step is not None and step not in _SHELL_STEPS,
         time_left_s=_time_left_s(snapshot),
         kill_grace_s=KILL_GRACE_S,
-        restart_count=int(said.get("SLURM_RESTART_COUNT", "0") or 0),
+        restart_count=number_of(said.get("SLURM_RESTART_COUNT")) or 0,
     )
 
 
 def _time_left_s(snapshot: Snapshot) -> float | None:
-    for command in snapshot.commands:
-        if command.argv[0] == "squeue" and command.exit == 0:
-            return seconds_of(command.output)
-    return None
+    said = (command for command in snapshot.commands if command.words[:1] == ("squeue",) and command.exit == 0)
+    return next((seconds_of(command.output) for command in said), None)
 
 
 def seconds_of(text: str) -> float | None:
