@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pilotwrap.model.credential import Credential
     from pilotwrap.model.job import JobSpec
     from pilotwrap.run.options import RunOptions
 
@@ -114,13 +115,12 @@ def read_spec(path: Path) -> "JobSpec":
         ) from error
 
 
-def _credential(namespace: argparse.Namespace) -> "object":
-    from pilotwrap.model.credential import Credential
+def _credential(namespace: argparse.Namespace) -> "Credential | None":
+    from pilotwrap.panda.credentials import credential_at
 
     if namespace.credential is None:
         return None
-    kind = "token" if namespace.origin else "x509"
-    return Credential(kind=kind, path=str(namespace.credential.absolute()), origin=namespace.origin)
+    return credential_at(str(namespace.credential.absolute()), namespace.origin)
 
 
 def _count(text: str) -> int:

@@ -107,7 +107,9 @@ def _try_write(job: Job, name: str, text: str) -> None:
     """Write a small file beside the payload's own, never through something that the payload put there."""
     try:
         fd = os.open(job.directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
     except OSError:
         return

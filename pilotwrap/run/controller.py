@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pilotwrap.detect.node import node_facts
-from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, UsageError
+from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.report import RunReport
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.plan.ledger import ledger_of
@@ -51,10 +52,13 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, progress:
     if work is None:
         _take_specs(driver, options)
     _loop(driver, work, stopper, progress)
+    if driver.recorder:
+        driver.recorder.close()
     end = _end(driver, work, stopper)
     report = run_report(driver.reports, end)
     code = exit_code(driver.reports, end)
-    write_file(run.report, report.to_json())
+    with contextlib.suppress(SiteEnvironmentError):  # a full disk; whoever called still gets the report
+        write_file(run.report, report.to_json())
     return report, code
 
 
@@ -188,6 +192,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     from pilotwrap.panda.client import connected
     from pilotwrap.panda.spool import Spool
     from pilotwrap.run.fetcher import FETCH_S, Fetcher
+    from pilotwrap.run.recorder import Recorder
     from pilotwrap.run.teller import Teller
     from pilotwrap.run.work import PandaWork, WorkTerms
 
@@ -200,7 +205,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
         return connected(server.url, server.credential, server.ca_path)
 
     client().may_report(time.monotonic() + FETCH_S)
-    driver.spool = Spool(around.run.path)
+    driver.recorder = Recorder(Spool(around.run.path))
 
     def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
         def happened() -> None:

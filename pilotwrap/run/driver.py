@@ -27,7 +27,8 @@ from pilotwrap.run.verdict import outcome, rank_outcome, spawn_failure
 from pilotwrap.run.workers import Workers
 
 if TYPE_CHECKING:
-    from pilotwrap.panda.spool import Record, Spool
+    from pilotwrap.panda.spool import Record
+    from pilotwrap.run.recorder import Entry, Recorder
     from pilotwrap.run.teller import Teller, Word
 
 STAGING_THREADS = 4
@@ -47,7 +48,7 @@ class Driver:
         self.reports: list[JobReport] = []
         self.outcomes: list[Outcome] = []
         self.teller: Teller | None = None
-        self.spool: Spool | None = None
+        self.recorder: Recorder | None = None
         self.unallotted: list[Job] = []
         self.starter_lost = False
         self.stopped: int | None = None
@@ -55,8 +56,9 @@ class Driver:
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._workers = Workers(STAGING_THREADS)
         self._orders: list[Order] = []
-        self._records: list[tuple[Job, Record, ev.Event | None, ev.Event | None]] = []
         self._words: list[Word] = []
+        self._entries: list[Entry] = []
+        self._tasks_out: list[Task] = []
         self.on_stop: Callable[[int], None] = lambda _signal: None
 
     def post(self, task: Task) -> None:
@@ -64,7 +66,7 @@ class Driver:
         self._tasks.put(task)
 
     def turn(self, wait_s: float) -> None:
-        """Wait for something to happen, do all that has happened, then write, tell and order what follows from it."""
+        """Wait for something to happen, do all that has happened, then tell and order what follows from it."""
         wakes = [job.wake_at for job in self.jobs.values() if job.wake_at is not None]
         wait_s = max(0.0, min([wait_s, *(at - time.monotonic() for at in wakes)]))
         try:
@@ -88,7 +90,7 @@ class Driver:
         """Journal an event of a job, step its life, and do what it asks."""
         if job.name not in self.jobs:
             return
-        self.journal.write(job.name, event)
+        self.journal.note(job.name, event)
         job.state, asked = step(job.state, event)
         for effect in asked:
             self._do(job, effect)
@@ -135,8 +137,8 @@ class Driver:
             self._tell(job, effect)
 
     def _tell(self, job: Job, effect: fx.Record | fx.Spool | fx.Settle | fx.Send) -> None:
-        """Collect what is written and sent; `_settle` does it, once for all jobs of a turn."""
-        around, at = self.around, time.monotonic()
+        """Have written what must be on the disk, and collect what is sent, once for all jobs of a turn."""
+        around = self.around
         if isinstance(effect, fx.Send):
             from pilotwrap.run.teller import Word
 
@@ -144,30 +146,46 @@ class Driver:
             self._words.append(Word(job.name, effect.to, effect.number, update))
         elif isinstance(effect, fx.Spool):
             record = records.terminal(records.report_of(job, effect.report, around))
-            self._records.append((job, record, ev.Spooled(at), ev.SpoolFailed(at)))
+            self._record(job, record, ev.Spooled, ev.SpoolFailed)
         elif isinstance(effect, fx.Settle):
-            self._records.append((job, records.accepted(job), None, None))
+            self._record(job, records.accepted(job))
         elif around.server:
-            record_of = records.acquired(job, around, around.server, around.epoch + at)
-            self._records.append((job, record_of, ev.Recorded(at), ev.RecordFailed(at)))
+            record_of = records.acquired(job, around, around.server, around.epoch + time.monotonic())
+            self._record(job, record_of, ev.Recorded, ev.RecordFailed)
+
+    def _record(
+        self,
+        job: Job,
+        record: Record,
+        done: type[ev.Recorded | ev.Spooled] | None = None,
+        failed: type[ev.RecordFailed | ev.SpoolFailed] = ev.RecordFailed,
+    ) -> None:
+        """Hand a record to the recorder; without `done` nobody waits for it."""
+        if self.recorder is None:
+            return
+        from pilotwrap.run.recorder import Entry
+
+        def written(refusal: str | None) -> None:
+            at = time.monotonic()
+            event = done(at) if done and refusal is None else failed(at, refusal or "")
+            self.post(lambda: self.happened(job, event))
+
+        self._entries.append(Entry(record, written if done else None))
 
     def _settle(self) -> None:
-        """Write the turn's records with one fsync, then send its words and orders, and what follows from them."""
+        """Lend what is free; journal the turn's events; then let their effects out of this thread."""
         self._allot()
-        while self._records:
-            written, self._records = self._records, []
-            failure = self._append([record for _, record, _, _ in written])
-            for job, _, done, failed in written:
-                if failure is None and done:
-                    self.happened(job, done)
-                elif failure is not None and isinstance(failed, ev.RecordFailed | ev.SpoolFailed):
-                    self.happened(job, type(failed)(failed.at, failure))
-            self._allot()
+        self.journal.write()
+        for task in self._tasks_out:
+            self._workers.submit(task)
+        for entry in self._entries:
+            if self.recorder:
+                self.recorder.put(entry)
         if self._words and self.teller:
             self.teller.tell(self._words)
         if self._orders:
             self.link.send(*self._orders)
-        self._words, self._orders = [], []
+        self._words, self._orders, self._entries, self._tasks_out = [], [], [], []
 
     def _allot(self) -> None:
         """Lend cores in the order of coming: a large job that must wait is not overtaken for ever by small ones."""
@@ -187,7 +205,7 @@ class Driver:
                 return
             job.holding = True
             self.unallotted.pop(0)
-            self._workers.submit(lambda job=job: self._prepare(job))  # type: ignore[misc]
+            self._tasks_out.append(lambda job=job: self._prepare(job))  # type: ignore[misc]
 
     def _refusal(self, job: Job) -> tuple[Reason, str] | None:
         """Return why a job can never run here: as the server gave it, or because it wants more than there is."""
@@ -198,15 +216,6 @@ class Driver:
         shape, cores, nodes = job.spec, self.ledger.cores_per_node, len(self.ledger.free)
         asked = f"{shape.nodes} nodes with {shape.ranks_per_node} ranks of {shape.cpus_per_rank or 'any'} cores"
         return "bad-input", f"the job asks for {asked}; there are {nodes} nodes of {cores} cores; ask for less"
-
-    def _append(self, batch: list[Record]) -> str | None:
-        if self.spool is None:
-            return "there is no spool"
-        try:
-            self.spool.append(batch)
-        except PilotwrapError as error:
-            return str(error)
-        return None
 
     def _prepare(self, job: Job) -> None:
         try:
@@ -263,7 +272,7 @@ class Driver:
             said = collect(job, self.around, outputs=effect.outputs, log=effect.log)
             self.post(lambda: self.happened(job, said))
 
-        self._workers.submit(bring)
+        self._tasks_out.append(bring)
 
     def _free(self, job: Job) -> None:
         if job.holding and job.allotment:

@@ -1,5 +1,6 @@
 """Fetches jobs on a thread of its own: one request at a time, never for more than fits."""
 
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +21,17 @@ class Fetcher:
     def __init__(self, client: PandaClient, heard: Callable[[Fetched], None]) -> None:
         self._client = client
         self._heard = heard
+        self._wanted: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="fetcher", daemon=True).start()
 
     def ask(self, wanted: Wanted) -> None:
-        """Start one request; its answer comes by `heard`."""
-        threading.Thread(target=self._ask, args=(wanted,), name="fetcher", daemon=True).start()
+        """Have one request sent; its answer comes by `heard`."""
+        self._wanted.put(wanted)
 
-    def _ask(self, wanted: Wanted) -> None:
-        try:
-            self._heard(self._client.acquire_jobs(wanted, time.monotonic() + FETCH_S))
-        except PilotwrapError as error:
-            self._heard(error)
+    def _work(self) -> None:
+        while True:
+            wanted = self._wanted.get()
+            try:
+                self._heard(self._client.acquire_jobs(wanted, time.monotonic() + FETCH_S))
+            except PilotwrapError as error:
+                self._heard(error)

@@ -12,15 +12,23 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.lost = 0
+        self._waiting: list[str] = []
 
-    def write(self, job: str, event: Event) -> None:
-        """Append one event of a job."""
-        line = f'{{"job":"{job}",{to_json(event)[1:]}\n'
+    def note(self, job: str, event: Event) -> None:
+        """Take one event of a job; `write` must follow before its effects are done."""
+        self._waiting.append(f'{{"job":"{job}",{to_json(event)[1:]}\n')
+
+    def write(self) -> None:
+        """Append all events that were noted."""
+        if not self._waiting:
+            return
+        lines, self._waiting = self._waiting, []
         try:
-            os.write(self._fd, line.encode())
+            os.write(self._fd, "".join(lines).encode())
         except OSError:
-            self.lost += 1
+            self.lost += len(lines)
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what is left and close the file."""
+        self.write()
         os.close(self._fd)

@@ -24,7 +24,7 @@ STAGE_S = 6 * 3600.0
 def prepare(job: Job, around: Surroundings) -> Plan:
     """Make all that a job needs before its payload starts, and return its plan; raises PilotwrapError."""
     terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-in")
-    _make_directory(job, around)
+    _make_directory(job)
     if isinstance(job.fetched, PandaJob):
         command = _panda_command(job, job.fetched, around, terms)
     else:
@@ -32,7 +32,8 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
     made = plan(_request(job, around, command))
     plans = around.run.path / "plans"
-    write_file(plans / f"{job.name}.json", made.to_json())
+    if job.fetched is None or made.ranks > 1:  # that of a plain process says nothing that its spec does not
+        write_file(plans / f"{job.name}.json", made.to_json())
     if made.launch.argv:
         results = plans / f"{job.name}.ranks"
         results.mkdir(mode=0o700)
@@ -60,10 +61,9 @@ def worker_shape(worker: JobSpec, fetched: PandaJob) -> JobSpec:
     return JobSpec(**{name: getattr(shape, name) for name in Shape.model_fields}, command=("/bin/sh",))
 
 
-def _make_directory(job: Job, around: Surroundings) -> None:
+def _make_directory(job: Job) -> None:
     try:
-        job.directory.mkdir(mode=0o700, parents=True)
-        (around.run.path / "plans").mkdir(mode=0o700, exist_ok=True)
+        job.directory.mkdir(mode=0o700)
     except OSError as error:
         raise SiteEnvironmentError(
             f"the job's directory {job.directory} cannot be made",

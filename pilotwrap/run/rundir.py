@@ -1,6 +1,7 @@
 """The directory of one run, `PARENT/aa/RUN_ID`: made atomically, locked while the run lives."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -58,6 +59,8 @@ def make(parent: Path, run_id: str) -> RunDirectory:
     try:
         path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
         path.mkdir(mode=_MODE)
+        for name in ("jobs", "plans"):
+            (path / name).mkdir(mode=_MODE)
     except FileExistsError as error:
         raise BadInputError(f"the run {run_id} exists already at {path}") from error
     except OSError as error:
@@ -81,9 +84,20 @@ def _locked(path: Path) -> int:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a small file of the run, whole or not at all, readable by us alone."""
+    """Write a small file of the run, whole or not at all, readable by us alone; raises SiteEnvironmentError."""
     part = path.with_name(path.name + ".part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    part.replace(path)
+    data = text.encode()
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
+        part.replace(path)
+    except OSError as error:
+        raise SiteEnvironmentError(
+            f"{path} cannot be written",
+            why=error.strerror or str(error),
+            remedy="free some space there, or choose another --run-dir",
+        ) from error

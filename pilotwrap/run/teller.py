@@ -17,6 +17,10 @@ update in 17 ms, measured, and is given up as hanging well before a life's own `
 URGENT_CALL_S = 4.0
 """The same when the run is ending: within the 5 s that are kept for telling."""
 
+LINGER_S = {"terminal": 0.01, "other": 0.05}
+"""How long a word waits for others to share its call, unless the run is ending: a call costs both sides some
+milliseconds (measured), and a job that lives shorter than 50 ms is told by its end alone."""
+
 MAX_BATCH = 100
 """Updates in one call, as Harvester sends them."""
 
@@ -39,7 +43,10 @@ class Teller:
 
     def __init__(self, client: Callable[[], PandaClient], heard: Heard) -> None:
         self.urgent = False
-        self._lines = [_Line(client(), heard, self), _Line(client(), heard, self)]
+        self._lines = [
+            _Line(client(), heard, self, LINGER_S["terminal"]),
+            _Line(client(), heard, self, LINGER_S["other"]),
+        ]
 
     def tell(self, words: Sequence[Word]) -> None:
         """Queue words; each is answered by an event in its time."""
@@ -58,7 +65,8 @@ class Teller:
 class _Line:
     """One queue and the thread that empties it."""
 
-    def __init__(self, client: PandaClient, heard: Heard, teller: Teller) -> None:
+    def __init__(self, client: PandaClient, heard: Heard, teller: Teller, linger_s: float) -> None:
+        self._linger_s = linger_s
         self._client = client
         self._heard = heard
         self._teller = teller
@@ -85,8 +93,10 @@ class _Line:
         while True:
             with self._filled:
                 self._filled.wait_for(lambda: self._waiting)
+                self._filled.wait_for(lambda: self._teller.urgent, timeout=self._linger_s)
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            self._send(batch)
+            if batch:
+                self._send(batch)
 
     def _send(self, batch: Sequence[Word]) -> None:
         """Send the newest word of each job; its answer is the answer to the older ones too."""
