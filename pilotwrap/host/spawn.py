@@ -40,8 +40,8 @@ class Spawn:
 def environment_of(order: "Dict[str, object]", environment: "Dict[str, str]") -> "Dict[str, str]":
     """Return what a payload gets: what is kept of our environment, less `unset`, with `env`."""
     chosen = names.chosen(environment, wire.texts(order, "keep"))
-    for name in wire.texts(order, "unset"):
-        chosen.pop(name, None)
+    for name in names.chosen(chosen, wire.texts(order, "unset")):
+        del chosen[name]
     given = wire.mapping(order, "env")
     chosen.update({name: wire.text(given, name) for name in given})
     return chosen
