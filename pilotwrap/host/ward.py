@@ -20,6 +20,10 @@ ROUND_S = 0.02
 # A process in uninterruptible sleep is never reaped; then we go without it (a guess).
 GIVE_UP_S = 5.0
 
+# srun killed alone: its helper ends the step within 11 ms (measured); hydra's does alike. Killed with it, the ranks
+# on other nodes hear nothing and live on until they miss our beats.
+HELPER_S = 1.0
+
 # These ask for the end; any other signal is only passed on.
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGKILL)
 
@@ -49,6 +53,7 @@ class Ward:
         self._term_at: "Optional[float]" = None
         self._kill_at: "Optional[float]" = None
         self._give_up_at: "Optional[float]" = None
+        self._spared_until: "Optional[float]" = None
         self._killed: "Set[int]" = set()
 
     @property
@@ -91,7 +96,8 @@ class Ward:
             return
         now = time.monotonic()
         if self.status is not None or (self._kill_at is not None and now >= self._kill_at):
-            self._kill(now)
+            if not self._spared(now):
+                self._kill(now)
             self._reap()
         elif self._term_at is not None and now >= self._term_at:
             self._term_at = None
@@ -101,7 +107,7 @@ class Ward:
         """Return after how long `advance` has something to do if no child dies before; none: never."""
         if self.gone:
             return 0.0
-        if self.status is not None or self._give_up_at is not None:
+        if self.status is not None or self._give_up_at is not None or self._spared_until is not None:
             return ROUND_S
         due = [at for at in (self._term_at, self._kill_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -114,6 +120,16 @@ class Ward:
                 descendants.send(pid, number)
         elif not (self._reach == "group" and descendants.send_group(self.pid, number)):
             descendants.send(self.pid, number)
+
+    def _spared(self, now: float) -> bool:
+        """Whether a killed launcher's helpers have their moment; the launcher itself is killed here."""
+        if self._reach != "leader" or exit_code(self.status) is not None:
+            return False
+        if self._spared_until is None:
+            self._spared_until = now + HELPER_S
+            if self.status is None:
+                descendants.send(self.pid, _signal.SIGKILL)
+        return now < self._spared_until
 
     def _kill(self, now: float) -> None:
         if self._give_up_at is None:
