@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pilotwrap.model.credential import Credential
 from pilotwrap.panda.client import PandaClient
@@ -15,6 +16,10 @@ from .scripted_server import ScriptedServer, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# a shared machine is slow at times: that is no finding
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 TOKEN = "opaque-token-0123456789"  # noqa: S105 - opens nothing
 
