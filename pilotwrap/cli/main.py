@@ -1,16 +1,21 @@
 """`pilotwrap VERB`: finds the verb's module, runs it, and turns every end into one line and an exit code."""
 
-import argparse
+from __future__ import annotations
+
 import importlib
-import json
-import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
 from pilotwrap import __version__
-from pilotwrap.model.reasons import EXIT_CODES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+USAGE_EXIT = 2
+"""As `model/reasons.py` has it for `usage`; that file is not opened only to be the starter, which `run` is."""
 
 VERBS = {
     "inspect": "look at this node, or interpret a snapshot from elsewhere",
@@ -28,6 +33,8 @@ VERBS = {
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
     """Return the parser of one verb; its module is imported only now."""
+    import argparse
+
     module = importlib.import_module(f"pilotwrap.cli.{verb}")
     parser = argparse.ArgumentParser(
         prog=f"pilotwrap {verb}",
@@ -42,13 +49,13 @@ def main(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors come out as one line on stderr."""
     if not argv or argv[0] in {"-h", "--help"}:
         print(overview())
-        return 0 if argv else EXIT_CODES["usage"]
+        return 0 if argv else USAGE_EXIT
     if argv[0] in {"-V", "--version"}:
         print(f"pilotwrap {__version__}")
         return 0
     if argv[0] not in VERBS and argv[0] != "controller":
         print(f"pilotwrap: no verb {argv[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
-        return EXIT_CODES["usage"]
+        return USAGE_EXIT
     return _run_verb(argv[0], argv[1:])
 
 
@@ -80,6 +87,9 @@ def _run_verb(verb: str, rest: Sequence[str]) -> int:
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
+    import json
+    import logging
+
     from pilotwrap.model.errors import PilotwrapError
 
     assert isinstance(error, PilotwrapError)  # noqa: S101 - its caller catches nothing else

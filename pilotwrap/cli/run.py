@@ -1,13 +1,15 @@
 """`run`: the main job. Here its words are read; the starter passes them to the controller unread."""
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+import sys
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from pilotwrap.model.credential import Credential
     from pilotwrap.model.job import JobSpec
     from pilotwrap.run.options import RunOptions
@@ -31,6 +33,8 @@ def main(_options: argparse.Namespace) -> int:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Name what `run` takes."""
+    from pathlib import Path
+
     add = parser.add_argument
     add("--spec", action="append", type=Path, default=[], metavar="FILE", help="a pilotwrap.job/1 file; several may be")
     add("--server", metavar="URL", help="a PanDA server to fetch jobs from")
@@ -52,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the RunReport as JSON on stdout, and nothing else there")
 
 
-def options_of(namespace: argparse.Namespace) -> "RunOptions":
+def options_of(namespace: argparse.Namespace) -> RunOptions:
     """Return the words as values; raises BadInputError and UsageError."""
     from pilotwrap.model.errors import BadInputError, UsageError
     from pilotwrap.model.job import JobSpec
@@ -88,8 +92,10 @@ def options_of(namespace: argparse.Namespace) -> "RunOptions":
     )
 
 
-def read_spec(path: Path) -> "JobSpec":
+def read_spec(path: Path) -> JobSpec:
     """Read a job's spec; BadInputError names the file, the key and what was expected."""
+    import json
+
     from pydantic import ValidationError
 
     from pilotwrap.model.errors import BadInputError
@@ -115,7 +121,7 @@ def read_spec(path: Path) -> "JobSpec":
         ) from error
 
 
-def _credential(namespace: argparse.Namespace) -> "Credential | None":
+def _credential(namespace: argparse.Namespace) -> Credential | None:
     from pilotwrap.panda.credentials import credential_at
 
     if namespace.credential is None:
@@ -124,12 +130,16 @@ def _credential(namespace: argparse.Namespace) -> "Credential | None":
 
 
 def _count(text: str) -> int:
+    import argparse
+
     if text.isascii() and text.isdigit() and 0 < int(text) < 10**9:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
 
 
 def _seconds(text: str) -> float:
+    import argparse
+
     try:
         seconds = float(text)
     except ValueError:

@@ -15,7 +15,7 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.plan.ledger import ledger_of
 from pilotwrap.plan.limits import limits
 from pilotwrap.run.driver import Driver
-from pilotwrap.run.job import Job
+from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import RunDirectory, make, new_run_id, write_file
@@ -225,7 +225,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
 def _take_specs(driver: Driver, options: RunOptions) -> None:
     for number, spec in enumerate(options.specs):
         name = f"spec-{number}"
-        rules = driver.around.rules
+        rules = rules_for(spec, driver.around.rules)
         driver.take(Job(name, spec, driver.around.run.job(name), State(rules=rules)))
     # cores are lent at the end of a turn: without one they would wait for the first thing to happen
     driver.turn(0.0)

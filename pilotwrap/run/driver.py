@@ -52,6 +52,7 @@ class Driver:
         self.unallotted: list[Job] = []
         self.starter_lost = False
         self.stopped: int | None = None
+        self._end: tuple[ev.StopReason, float] | None = None
         self.journal = Journal(around.run.journal)
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._workers = Workers(STAGING_THREADS)
@@ -82,9 +83,14 @@ class Driver:
         self._settle()
 
     def take(self, job: Job) -> None:
-        """Begin a job's life."""
+        """Begin a job's life; one that comes when the run is ending already hears of it at once."""
         self.jobs[job.name] = job
-        self.happened(job, ev.Acquired(time.monotonic()))
+        now = time.monotonic()
+        self.happened(job, ev.Acquired(now))
+        if self.starter_lost:
+            self.happened(job, ev.StarterLost(now))
+        if self._end:
+            self.happened(job, ev.StopAsked(now, self._end[0], self._end[1] - now))
 
     def happened(self, job: Job, event: ev.Event) -> None:
         """Journal an event of a job, step its life, and do what it asks."""
@@ -110,7 +116,9 @@ class Driver:
                 self._spawn_said(job, message)
 
     def stop(self, reason: ev.StopReason, budget_s: float) -> None:
-        """End every job within the budget."""
+        """End every job within the budget, those too that are still on their way to us."""
+        end = time.monotonic() + budget_s
+        self._end = (reason, end if self._end is None else min(end, self._end[1]))
         if self.teller:
             self.teller.urgent = True
         self._all(lambda at: ev.StopAsked(at, reason, budget_s))

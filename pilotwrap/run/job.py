@@ -10,10 +10,13 @@ from pilotwrap.model.job import JobSpec
 from pilotwrap.model.outcome import Outcome, RankOutcome
 from pilotwrap.model.plan import Plan
 from pilotwrap.plan.ledger import Allotment
-from pilotwrap.run.state import State
+from pilotwrap.run.state import NEVER, Rules, State
 
 if TYPE_CHECKING:
     from pilotwrap.panda.job import PandaJob, UnrunnableJob
+
+OVERDUE_S = 60.0
+"""How long after its wall time and its grace a payload's end may be on its way (a guess)."""
 
 
 @dataclass
@@ -52,6 +55,17 @@ class Job:
     def host(self) -> str:
         """Return the first node of the job."""
         return self.allotment.hosts[0] if self.allotment else ""
+
+
+def rules_for(spec: JobSpec, rules: Rules) -> Rules:
+    """Return the run's rules for one job: a payload whose end is never seen is given up after its own wall time.
+
+    Waiting for cores counts as staging, so that is not bounded here: a transfer has its own bound.
+    """
+    rules = rules._replace(stage_s=NEVER)
+    if spec.walltime_s is None:
+        return rules
+    return rules._replace(run_s=spec.walltime_s + rules.grace_s + OVERDUE_S)
 
 
 def rank_of(spawn_id: str) -> int | None:

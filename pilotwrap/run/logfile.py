@@ -103,7 +103,7 @@ def _candidates(directory: Path, exclude: frozenset[str]) -> list[_Found]:
 
 
 def _walk(top: Path) -> Iterator[_Found]:
-    """Yield regular files with one name only, outside of hidden folders and links, no deeper than `_DEEP`."""
+    """Yield regular files outside of hidden folders and links, no deeper than `_DEEP`."""
     waiting = [(top, "", 1)]
     looked_at = 0
     while waiting and looked_at < _LOOKED_AT:
@@ -116,9 +116,7 @@ def _walk(top: Path) -> Iterator[_Found]:
                 if depth < _DEEP:
                     waiting.append((folder / entry.name, f"{prefix}{entry.name}/", depth + 1))
             elif entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                if status.st_nlink == 1:  # a hard link is a file that was made elsewhere
-                    yield _Found(prefix + entry.name, folder / entry.name, status)
+                yield _Found(prefix + entry.name, folder / entry.name, entry.stat(follow_symlinks=False))
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
@@ -138,7 +136,7 @@ def _content(found: _Found, bounds: Bounds) -> bytes | None:
     try:
         status = os.fstat(descriptor)
         if status.st_ino != found.status.st_ino or status.st_nlink != 1:
-            return None
+            return None  # changed under us, or a hard link: a file that was made elsewhere
         content = _shortened(descriptor, status.st_size, bounds)
     except OSError:
         return None

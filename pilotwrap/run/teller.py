@@ -21,6 +21,9 @@ LINGER_S = {"terminal": 0.01, "other": 0.05}
 """How long a word waits for others to share its call, unless the run is ending: a call costs both sides some
 milliseconds (measured), and a job that lives shorter than 50 ms is told by its end alone."""
 
+THREADS = {"terminal": 2, "other": 1}
+"""A second one for ends, so that a call that hangs when the run is told to stop does not hold up those of the stop."""
+
 MAX_BATCH = 100
 """Updates in one call, as Harvester sends them."""
 
@@ -44,8 +47,8 @@ class Teller:
     def __init__(self, client: Callable[[], PandaClient], heard: Heard) -> None:
         self.urgent = False
         self._lines = [
-            _Line(client(), heard, self, LINGER_S["terminal"]),
-            _Line(client(), heard, self, LINGER_S["other"]),
+            _Line(client(), heard, self, "terminal"),
+            _Line(client(), heard, self, "other"),
         ]
 
     def tell(self, words: Sequence[Word]) -> None:
@@ -65,14 +68,16 @@ class Teller:
 class _Line:
     """One queue and the thread that empties it."""
 
-    def __init__(self, client: PandaClient, heard: Heard, teller: Teller, linger_s: float) -> None:
-        self._linger_s = linger_s
+    def __init__(self, client: PandaClient, heard: Heard, teller: Teller, kind: str) -> None:
+        self._linger_s = LINGER_S[kind]
+        self._most_threads = THREADS[kind]
         self._client = client
         self._heard = heard
         self._teller = teller
         self._waiting: list[Word] = []
         self._filled = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads = 0
+        self._idle = 0
 
     def put(self, words: Sequence[Word]) -> None:
         if not words:
@@ -80,9 +85,9 @@ class _Line:
         with self._filled:
             self._waiting.extend(words)
             self._filled.notify()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="teller", daemon=True)
-                self._thread.start()
+            if not self._idle and self._threads < self._most_threads:
+                self._threads += 1
+                threading.Thread(target=self._work, name="teller", daemon=True).start()
 
     def drop(self, jobs: set[str]) -> None:
         """Forget what was not sent yet of jobs whose end is told now: the end says it all."""
@@ -92,7 +97,9 @@ class _Line:
     def _work(self) -> None:
         while True:
             with self._filled:
+                self._idle += 1
                 self._filled.wait_for(lambda: self._waiting)
+                self._idle -= 1
                 self._filled.wait_for(lambda: self._teller.urgent, timeout=self._linger_s)
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             if batch:

@@ -12,7 +12,7 @@ from pilotwrap.panda.job import PandaJob, UnrunnableJob
 from pilotwrap.plan.ledger import slots
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.fetcher import Fetched, Fetcher
-from pilotwrap.run.job import Job
+from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.preparation import worker_shape
 from pilotwrap.run.state import State
 from pilotwrap.run.surroundings import Server
@@ -128,6 +128,6 @@ class PandaWork:
         if isinstance(fetched, PandaJob):
             spec = worker_shape(self._worker, fetched)
             self._expected = spec
-        rules = self._driver.around.rules._replace(jitter=random.random())  # noqa: S311 - spreads, hides nothing
+        rules = rules_for(spec, self._driver.around.rules)._replace(jitter=random.random())  # noqa: S311 - spreads
         directory = self._driver.around.run.job(name)
         self._driver.take(Job(name, spec, directory, State(rules=rules), fetched))
