@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9,
@@ -28,7 +29,10 @@ static int asked(const char *word, int index) {
 
 static void misbehave(int index) {
   if (asked("crash", index)) *(volatile int *)0 = 1;
-  if (asked("hang", index)) for (;;) pause();
+  if (asked("hang", index)) {
+    prctl(PR_SET_NAME, "hanging"); /* so that a test sees that we got here */
+    for (;;) pause();
+  }
   if (asked("fork", index) && fork() == 0) for (;;) pause();
   if (asked("exit", index)) _exit(7);
 }

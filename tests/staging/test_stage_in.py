@@ -46,6 +46,7 @@ def test_a_web_file_is_fetched(storage: Storage, job: Path) -> None:
     storage.files["/a"] = CONTENT
     stage_in([Transfer(lfn="b", url=f"{storage.url}/a", size=len(CONTENT), adler32=ADLER)], job, QUICK)
     assert (job / "b").read_bytes() == CONTENT
+    assert storage.asked[0][2]["Accept-Encoding"] == "identity"
 
 
 def test_an_empty_file_travels(storage: Storage, store: Path, job: Path) -> None:
@@ -261,12 +262,15 @@ def test_no_credential_is_sent_and_none_is_shown(
     storage: Storage, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login me password hidden\n")
+    netrc.write_text("default login me password hidden\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("no_proxy", "*")
     storage.files["/a"] = CONTENT
-    stage_in([Transfer(lfn="a", url=f"{storage.url}/a")], job, QUICK)
-    assert "Authorization" not in storage.asked[0][2]
+    for host in ("127.0.0.1", "127.1"):  # the second is not recognised as this node, so the environment is heard
+        url = storage.url.replace("127.0.0.1", host)
+        stage_in([Transfer(lfn="a", url=f"{url}/a")], job, QUICK)
+        assert "Authorization" not in storage.asked[-1][2]
     error = refusal(Transfer(lfn="b", url=f"{storage.url}/none?signature=hidden"), job)
     assert "hidden" not in str(error)
 
