@@ -46,9 +46,8 @@ UNSET: tuple[str, ...] = (
 )
 """Inherited options of an outer sbatch or step that srun takes for its own (srun(1), INPUT ENVIRONMENT VARIABLES)."""
 
-_MPI_TYPE = re.compile(r"[a-z][a-z0-9_]*")
-_MPI_TITLE = frozenset({"plugin", "types", "are", "specific", "pmix", "versions", "available"})
-"""Words of the title and of the line about versions of pmix (as Slurm 22.05 and 23.11 print them)."""
+_MPI_TYPE = re.compile(r"^(?:srun:)?[ \t]*([a-z][a-z0-9_]*)[ \t]*$", re.MULTILINE)
+"""A line of `srun --mpi=list` with one name; titles have several words (Slurm 22.05; older ones begin with `srun:`)."""
 
 _MPI_PREFERENCE = ("cray_shasta", "pmi2")
 """HPE Cray's own, then what MPICH speaks; `none` would start N singletons without a word (measured)."""
@@ -59,10 +58,9 @@ def mpi_types(snapshot: Snapshot) -> tuple[str, ...]:
 
     Debian's Slurm names cray_shasta on any host, where MPICH then starts N singletons (measured).
     """
-    answers = (said.output.split() for said in snapshot.commands if said.words == _ASK_MPI and said.exit == 0)
-    foreign = frozenset() if any(name in snapshot.variables for name in _CRAY_SIGNS) else frozenset({"cray_shasta"})
-    named = next(answers, [])
-    return tuple(word for word in named if _MPI_TYPE.fullmatch(word) and word not in _MPI_TITLE | foreign)
+    said = (said.output for said in snapshot.commands if said.words == _ASK_MPI and said.exit == 0)
+    foreign = () if any(name in snapshot.variables for name in _CRAY_SIGNS) else ("cray_shasta",)
+    return tuple(name for name in _MPI_TYPE.findall(next(said, "")) if name not in foreign)
 
 
 def command(request: LaunchRequest) -> Launch:

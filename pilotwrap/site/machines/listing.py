@@ -66,7 +66,9 @@ def machine_snapshot(name: str, nodes: int) -> Snapshot:
             "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list": FileSaid(text=siblings),
         },
         programs={machine.launcher: f"/usr/bin/{machine.launcher}"} if slurm else {},
-        commands=(CommandSaid(argv=("srun", "--mpi=list"), exit=0, output="cray_shasta pmi2"),) if slurm else (),
+        commands=(CommandSaid(argv=("srun", "--mpi=list"), exit=0, output="MPI plugin types are...\n\tnone\n\tpmi2\n"),)
+        if slurm
+        else (),
     )
 
 
