@@ -1,0 +1,52 @@
+"""What the host's tests share: a starter to talk to, and the Pythons that this machine has."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from talk import Talk
+
+OLD_AND_NEW = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+
+
+def pythons() -> dict[str, str]:
+    """Return an interpreter for each version that can be found, along PATH or where pyenv puts them."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    places = sorted(str(path) for path in (Path.home() / ".pyenv" / "versions").glob("3.*/bin/python3"))
+    for version in OLD_AND_NEW:
+        own = [place for place in places if f"/{version}." in place]
+        path = shutil.which(f"python{version}")
+        candidates = own or ([path] if path else [])
+        if candidates and runs(candidates[-1], version):
+            found.setdefault(version, candidates[-1])
+    return found
+
+
+def runs(python: str, version: str) -> bool:
+    """Whether this is that Python, and no stand-in that only complains."""
+    command = [python, "-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return answer.stdout.strip() == version
+
+
+@pytest.fixture(params=OLD_AND_NEW)
+def python(request: pytest.FixtureRequest) -> str:
+    """Each Python of the host's range."""
+    found = pythons().get(request.param)
+    if not found:
+        pytest.skip(f"no Python {request.param} on this machine: pyenv install {request.param}")
+    return found
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    """A starter under this Python."""
+    link = Talk(tmp_path)
+    yield link
+    link.close()

@@ -1,0 +1,121 @@
+"""The one-file starter: the same bytes everywhere, runs everywhere, and opens little."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from talk import ROOT, Talk, relay
+
+from pilotwrap import __version__
+from pilotwrap.host import __main__ as host_main
+from pilotwrap.host import pack
+
+PACK = "import sys; sys.path.insert(0, sys.argv[1]); from pilotwrap.host import pack; sys.stdout.buffer.write(pack.packed())"
+COUNTED = "open,openat,stat,lstat,fstat,newfstatat,statx,readlink,readlinkat,access,faccessat,faccessat2,getdents,getdents64"
+CONTROLLER = "#!/bin/sh\nread hello\nread snapshot\necho '{\"do\":\"finish\",\"exit_code\":0,\"output\":null}'\n"
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Path:
+    path = tmp_path / "starter.pyz"
+    path.write_bytes(pack.packed())
+    return path
+
+
+def test_every_python_packs_the_same_bytes(python: str) -> None:
+    packed = subprocess.run([python, "-I", "-S", "-c", PACK, str(ROOT)], capture_output=True, check=True).stdout
+    assert packed == pack.packed()
+
+
+def test_it_holds_every_module_but_its_maker() -> None:
+    held = {name for name, _text in pack.members()}
+    modules = {f"pilotwrap.host.{path.stem}" for path in Path(pack.__file__).parent.glob("*.py")}
+    assert modules - held == {"pilotwrap.host.pack", "pilotwrap.host.onefile", "pilotwrap.host.__init__"}
+
+
+def test_the_verb_prints_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "pilotwrap", "starter"]
+    printed = subprocess.run(argv, capture_output=True, check=True, cwd=ROOT).stdout
+    assert printed == pack.packed()
+    ast.parse(printed)
+
+
+def test_it_runs_under_every_python_without_the_package(starter: Path, python: str) -> None:
+    for flags in ([], ["-I", "-S"]):
+        said = subprocess.run([python, *flags, str(starter), "--version"], capture_output=True, text=True, check=True)
+        assert said.stdout == f"pilotwrap {__version__}\n"
+
+
+def test_files_beside_it_are_not_imported(starter: Path) -> None:
+    (starter.parent / "select.py").write_text("raise SystemExit('the wrong one')")
+    said = subprocess.run([sys.executable, str(starter), "observe"], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["shim"], ["observe", "--what"]])
+def test_wrong_words_are_refused_with_the_usage(starter: Path, words: list[str]) -> None:
+    said = subprocess.run([sys.executable, str(starter), *words], capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("usage: starter.pyz observe")
+
+
+def test_it_enters_an_image_and_names_itself_for_the_shims(starter: Path, tmp_path: Path, python: str) -> None:
+    way = tmp_path / "runtime"
+    way.write_text(f"#!/bin/sh\nexec {relay(tmp_path)}\n")
+    way.chmod(0o755)
+    own = [python, "-I", "-S", str(starter), "run", "--enter", f"{way} exec 'an image'"]
+    link = Talk(tmp_path, "--json", argv=own)
+    hello = link.hear("hello")
+    assert hello["self"] == [python, "-I", "-S", str(starter)]
+    assert hello["words"] == ["--json"]
+    assert hello["enter"] == [str(way), "exec", "an image"]
+    link.finish()
+    link.close()
+
+
+def calls(argv: list[str], folder: Path, **env: str) -> int:
+    """Count the file-system calls of a program and all that it starts."""
+    log = folder / "strace.out"
+    command = ["strace", "-f", "-o", str(log), "-e", f"trace={COUNTED}", *argv]
+    traced = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **env}
+    )
+    if traced.returncode and "PTRACE" in traced.stderr:
+        pytest.skip("strace may not trace here: allow ptrace (CAP_SYS_PTRACE)")
+    assert traced.returncode == 0, traced.stderr
+    return len([line for line in log.read_text().splitlines() if re.search(r"\w+\(", line) and "resumed>" not in line])
+
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace: apt-get install strace")
+
+
+@needs_strace
+def test_the_starter_opens_at_most_400_files_and_two_a_device(starter: Path, tmp_path: Path, python: str) -> None:
+    controller = tmp_path / "controller"
+    controller.write_text(CONTROLLER)
+    controller.chmod(0o755)
+    bare = calls([python, "-I", "-S", "-c", "pass"], tmp_path)
+    devices = len(list(Path("/sys/bus/pci/devices").glob("*")))
+    spent = calls([python, "-I", "-S", str(starter), "run", "--enter", str(controller)], tmp_path)
+    assert spent - bare <= 400 + 2 * devices
+
+
+@needs_strace
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_shim_opens_at_most_200_files(starter: Path, tmp_path: Path, python: str, packed: bool) -> None:  # noqa: FBT001
+    cpu = max(os.sched_getaffinity(0))
+    order = tmp_path / "shim.json"
+    order.write_text(
+        '{"protocol":1,"rank":["R"],"local_rank":["L"],"size":["S"],"bindings":[{"local_rank":0,"cpus":"%d","env":{}}],'
+        '"argv":["/bin/true"],"keep":["PATH"],"env":{},"unset":[],"cwd":null,"grace_s":1,"results":null}' % cpu
+    )
+    file = str(starter) if packed else host_main.__file__
+    subprocess.run([python, "-I", "-S", file, "--version"], capture_output=True, check=True)
+    bare = calls([python, "-I", "-S", "-c", "pass"], tmp_path)
+    spent = calls([python, "-I", "-S", file, "shim", str(order)], tmp_path, R="0", L="0", S="1")
+    assert spent - bare <= 200
