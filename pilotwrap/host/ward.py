@@ -134,13 +134,12 @@ class Ward:
     def _kill(self, now: float) -> None:
         if self._give_up_at is None:
             self._give_up_at = now + GIVE_UP_S
-        leader_ended = self.status is not None
         killed = descendants.kill(descendants.children(os.getpid()))
         if self._cgroup is not None:
             self._cgroup.kill()
-        if leader_ended:
-            self._killed |= killed
-            self.left = len(self._killed)
+        if self.status is not None:
+            self.left += len(killed - self._killed)  # not those who were killed with their leader
+        self._killed |= killed
         if now >= self._give_up_at:
             self.gone = True
 
