@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 def start_controller(argv: "List[str]") -> "Tuple[int, int, int]":
     """Start the controller; its pid, the pipe to it and the pipe from it.
 
-    It gets a session of its own, so that a terminal's or batch system's signal to the group meets the starter only.
+    It gets a session of its own, so that a terminal's signal to the group meets the starter only, and is deaf to what
+    batch systems send: Slurm's scancel and time limit send TERM to every process of the job, one by one. The starter
+    tells it of the end, and ends it by KILL.
     """
     read_in, write_in = os.pipe()
     read_out, write_out = os.pipe()
     launch = Launch(argv, own_environment())
     launch.session = "new"
+    launch.deaf = True
     launch.fds = (read_in, write_out, 2)
     try:
         pid = start(launch)

@@ -13,11 +13,14 @@ else:
 
 ALL_SIGNALS = [n for n in range(1, _signal.NSIG) if n not in (32, 33)]  # those two are glibc's own
 
-# What a program expects to find at its default action: Python ignores the first two, keepers the others.
-RESET = (
-    *(_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP),
-    *(_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGXCPU, _signal.SIGALRM, _signal.SIGQUIT),
+# How terminals and batch systems ask for the end, or say that it is near.
+ASKING = (
+    *(_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT),
+    *(_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGXCPU, _signal.SIGALRM),
 )
+
+# What a program expects to find at its default action: Python ignores the first two, keepers the others.
+RESET = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, *ASKING)
 
 
 class User:
@@ -39,7 +42,7 @@ class Launch:
     """What is started and how; the caller sets what differs from the plain case.
 
     `session`: "new", "inherit", or "group" (a process group of its own in the caller's session). `dies_with_parent`:
-    the kernel kills it when the caller dies.
+    the kernel kills it when the caller dies. `deaf`: it ignores whoever asks for its end, and so does what it starts.
     """
 
     def __init__(self, argv: "List[str]", env: "Dict[str, str]") -> None:
@@ -52,6 +55,7 @@ class Launch:
         self.user: "Optional[User]" = None
         self.cgroup = ""
         self.dies_with_parent = False
+        self.deaf = False
 
 
 class LaunchError(OSError):
@@ -100,7 +104,7 @@ def _become(launch: Launch, tell: int) -> "NoReturn":
 
 def _stand_apart(launch: Launch) -> None:
     for number in RESET:
-        _signal.signal(number, _signal.SIG_DFL)
+        _signal.signal(number, _signal.SIG_IGN if launch.deaf and number in ASKING else _signal.SIG_DFL)
     if launch.session == "new":
         os.setsid()
     elif launch.session == "group":
