@@ -27,7 +27,7 @@ def told_once(worker: Worker, panda_id: int, reason: str) -> None:
 
 def test_the_controller_killed_leaves_nothing_and_flush_tells(worker: Worker, mpi_program: Path) -> None:
     panda_id = begun(worker, mpi_program)
-    os.kill(worker.one("-m pilotwrap controller"), signal.SIGKILL)
+    os.kill(worker.controller, signal.SIGKILL)
     worker.nothing_left()
     assert (worker.home / "code").read_text() == "70\n", worker.log
     assert "pilotwrap flush" in worker.log
@@ -41,7 +41,7 @@ def test_the_controller_killed_leaves_nothing_and_flush_tells(worker: Worker, mp
 
 def test_the_starter_killed_leaves_nothing_and_is_told(worker: Worker, mpi_program: Path) -> None:
     panda_id = begun(worker, mpi_program)
-    os.kill(worker.one("-m pilotwrap run"), signal.SIGKILL)
+    os.kill(worker.starter, signal.SIGKILL)
     worker.nothing_left()
     worker.flush()
     until(lambda: worker.told(panda_id), "told")
@@ -50,7 +50,7 @@ def test_the_starter_killed_leaves_nothing_and_is_told(worker: Worker, mpi_progr
 
 
 def kill_srun(worker: Worker) -> None:
-    os.kill(worker.one("/usr/bin/srun", "shim"), signal.SIGKILL)
+    os.kill(worker.one("/usr/bin/srun "), signal.SIGKILL)
 
 
 def kill_srun_and_its_helper(worker: Worker) -> None:

@@ -68,7 +68,7 @@ class Worker:
         words += ["--origin", at.origin, "--run-dir", str(self.home / "runs")]
         return [*PROGRAM, *words, "--storage", str(self.home / "storage.json"), *options]
 
-    def start(self, *options: str, within: Sequence[str] = (), minutes: int = 5, lasting: bool = False) -> int:
+    def start(self, *options: str, within: Sequence[str] = (), minutes: int = 5, lasting: bool = False, tasks_per_node: int = 4) -> int:
         """Submit the batch job: its script becomes the starter, or the words of `within` and it.
 
         A `lasting` script outlives the starter, so that it is not Slurm who cleans up.
@@ -76,7 +76,7 @@ class Worker:
         line = shlex.join([*within, *self.argv(*options)]) + " > report.json 2> log"
         line = f"{line}\necho $? > code\nexec sleep 600" if lasting else f"exec {line}"
         script = f"#!/bin/sh\ncd {shlex.quote(str(self.home))}\necho $$ > shell\n{line}\n"
-        asked = (f"--nodes={len(self.slurm.nodes)}", "--ntasks-per-node=4", f"--time={minutes}")
+        asked = (f"--nodes={len(self.slurm.nodes)}", f"--ntasks-per-node={tasks_per_node}", f"--time={minutes}")
         self.job_id = self.slurm.sbatch(script, *asked)
         self.submitted.append(self.job_id)
         return self.job_id
@@ -126,9 +126,19 @@ class Worker:
     def _shell(self) -> int:
         return int((self.home / "shell").read_text()) if (self.home / "code").exists() else 0
 
+    @property
+    def starter(self) -> int:
+        """Return the starter's process."""
+        return self.one(" ".join([*PROGRAM, "run "]))
+
+    @property
+    def controller(self) -> int:
+        """Return the controller's process."""
+        return self.one(" ".join([*PROGRAM, "controller"]))
+
     def one(self, *words: str) -> int:
-        """Return the process of this worker whose command line holds these words."""
-        found = [pid for pid, line in self.processes().items() if all(word in line for word in words)]
+        """Return the process of this worker whose command line begins with any of these words."""
+        found = [pid for pid, line in self.processes().items() if line.startswith(words)]
         if not found:
             raise LookupError(f"no process {words} in {self.processes()}")
         return min(found)
