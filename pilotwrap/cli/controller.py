@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import io
-import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +17,8 @@ MISMATCH_EXIT = 3
 
 def direct(_words: Sequence[str]) -> int:
     """Do a whole run for the starter at the other end of our standard streams."""
+    # looking for plug-ins of pydantic opens the metadata of every installed distribution; we have none
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     link = StarterLink.from_standard_streams()
     hello = link.read()
     if hello.get("event") != "hello":
@@ -30,6 +32,8 @@ def direct(_words: Sequence[str]) -> int:
     except PilotwrapError as error:
         return _finish(link, error.exit_code, _refused(error) if as_json else None, f"{error.reason}: {error}")
     except Exception:
+        import logging
+
         logging.getLogger(__name__).exception("a fault of pilotwrap itself; please send these lines with a bug report")
         return _finish(link, 70, None, "internal: pilotwrap failed; its unsent reports wait for `pilotwrap flush`")
 

@@ -14,8 +14,8 @@ from pilotwrap.model.report import JobReport
 from pilotwrap.plan.ledger import Ledger, give_back, lend, possible
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
-from pilotwrap.run import records
 from pilotwrap.run.job import Job, rank_of
+from pilotwrap.run.jobreport import report_of
 from pilotwrap.run.journal import Journal
 from pilotwrap.run.life import step
 from pilotwrap.run.link import LOST, Message, StarterLink
@@ -146,6 +146,8 @@ class Driver:
 
     def _tell(self, job: Job, effect: fx.Record | fx.Spool | fx.Settle | fx.Send) -> None:
         """Have written what must be on the disk, and collect what is sent, once for all jobs of a turn."""
+        from pilotwrap.run import records
+
         around = self.around
         if isinstance(effect, fx.Send):
             from pilotwrap.run.teller import Word
@@ -153,7 +155,7 @@ class Driver:
             update = records.update_of(job, effect, around)
             self._words.append(Word(job.name, effect.to, effect.number, update))
         elif isinstance(effect, fx.Spool):
-            record = records.terminal(records.report_of(job, effect.report, around))
+            record = records.terminal(report_of(job, effect.report, around))
             self._record(job, record, ev.Spooled, ev.SpoolFailed)
         elif isinstance(effect, fx.Settle):
             self._record(job, records.accepted(job))
@@ -291,7 +293,7 @@ class Driver:
         self._free(job)
         del self.jobs[job.name]
         if job.state.report is not None:
-            report = records.report_of(job, job.state.report, self.around)
+            report = report_of(job, job.state.report, self.around)
             self.reports.append(report.model_copy(update={"told": effect.told}))
 
     @property

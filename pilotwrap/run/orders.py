@@ -44,6 +44,7 @@ def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
         "rank": list(names.rank),
         "local_rank": list(names.local_rank),
         "size": list(names.size),
+        "host": list(names.host),
         "bindings": [{"local_rank": one.local_rank, "cpus": one.cpus, "env": one.env} for one in plan.bindings],
         "argv": [*plan.container.argv, *plan.command],
         "keep": list(plan.launch.keep),

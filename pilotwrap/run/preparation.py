@@ -1,15 +1,16 @@
 """A job's way to its first process: its directory, its plan, its program, its inputs."""
 
+from __future__ import annotations
+
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilotwrap.model.errors import BadInputError, InternalError, SiteEnvironmentError, StageInError
 from pilotwrap.model.job import JobFile, JobSpec, Shape
 from pilotwrap.model.plan import Plan
-from pilotwrap.panda.job import InputFile, PandaJob
 from pilotwrap.plan.plan import plan
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.run.job import Job
@@ -18,6 +19,9 @@ from pilotwrap.run.rundir import write_file
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.transfer import Terms, Transfer
 
+if TYPE_CHECKING:
+    from pilotwrap.panda.job import InputFile, PandaJob
+
 STAGE_S = 6 * 3600.0
 
 
@@ -25,8 +29,8 @@ def prepare(job: Job, around: Surroundings) -> Plan:
     """Make all that a job needs before its payload starts, and return its plan; raises PilotwrapError."""
     terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-in")
     _make_directory(job)
-    if isinstance(job.fetched, PandaJob):
-        command = _panda_command(job, job.fetched, around, terms)
+    if job.fetched is not None:
+        command = _panda_command(job, around, terms)
     else:
         command = job.spec.command or ()
         _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
@@ -72,12 +76,14 @@ def _make_directory(job: Job) -> None:
         ) from error
 
 
-def _panda_command(job: Job, fetched: PandaJob, around: Surroundings, terms: Terms) -> tuple[str, ...]:
+def _panda_command(job: Job, around: Surroundings, terms: Terms) -> tuple[str, ...]:
     """Return the job's shell line as argv: the one place where a shell reads somebody's text, in the payload's own."""
+    from pilotwrap.panda.job import PandaJob
     from pilotwrap.run.transformation import prepare as prepare_transformation
 
-    if around.transformations is None:
-        raise InternalError("a fetched job without a place for transformations")
+    fetched = job.fetched
+    if around.transformations is None or not isinstance(fetched, PandaJob):
+        raise InternalError("a fetched job that cannot be prepared")
     _bring([_of_panda(file, around) for file in fetched.inputs], job.directory, terms)
     line = prepare_transformation(
         fetched.transformation, fetched.parameters, job.directory, around.transformations, terms

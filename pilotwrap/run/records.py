@@ -1,12 +1,12 @@
 """What the driver writes down of a job: its acquisition, its last word, its updates. Pure."""
 
-from pilotwrap.model.outcome import Usage
-from pilotwrap.model.report import FileReport, JobReport
+from pilotwrap.model.report import JobReport
 from pilotwrap.panda.job import PandaJob
 from pilotwrap.panda.spool import AcceptedRecord, AcquiredRecord, Acquisition, TerminalRecord
 from pilotwrap.panda.update import Beat, JobUpdate, beat_update, terminal_update
-from pilotwrap.run.effects import Report, Send
+from pilotwrap.run.effects import Send
 from pilotwrap.run.job import Job
+from pilotwrap.run.jobreport import batch_id, cores_of, report_of, wall_clock
 from pilotwrap.run.surroundings import Server, Surroundings
 
 
@@ -28,25 +28,6 @@ def acquired(job: Job, around: Surroundings, server: Server, now: float) -> Acqu
             batch_id=batch_id(around),
             at=now,
         )
-    )
-
-
-def report_of(job: Job, report: Report, around: Surroundings) -> JobReport:
-    """Return the JobReport that a life's Report means; its times become those of the wall clock."""
-    return JobReport(
-        panda_id=job.panda_id,
-        attempt_nr=job.attempt_nr,
-        state=report.state,
-        reason=report.reason,
-        detail=report.detail,
-        exit_code=report.exit_code,
-        node=job.host,
-        batch_id=batch_id(around),
-        core_count=cores_of(job),
-        started_at=_wall(report.started_at, around),
-        ended_at=_wall(report.ended_at, around),
-        usage=job.outcome.usage if job.outcome else Usage(),
-        files={lfn: FileReport.model_validate(file) for lfn, file in report.files.items()},
     )
 
 
@@ -72,20 +53,6 @@ def update_of(job: Job, send: Send, around: Surroundings) -> JobUpdate:
             node=job.host,
             batch_id=batch_id(around),
             core_count=cores_of(job),
-            started_at=_wall(job.state.started_at, around),
+            started_at=wall_clock(job.state.started_at, around),
         )
     )
-
-
-def batch_id(around: Surroundings) -> str | None:
-    """Return the batch system's id of this run: the same through an attempt, or the server loses the update."""
-    return around.allocation.head.allocation.job_id
-
-
-def cores_of(job: Job) -> int | None:
-    """Return how many cores the job holds on all its nodes."""
-    return len(job.allotment.cores) * len(job.allotment.hosts) if job.allotment else None
-
-
-def _wall(at: float | None, around: Surroundings) -> float | None:
-    return None if at is None else around.epoch + at

@@ -3,11 +3,10 @@
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
-import secrets
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +47,14 @@ class RunDirectory:
 
 def new_run_id(now: float) -> str:
     """Return a name that sorts by time and is like no other."""
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(4)
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + os.urandom(4).hex()
 
 
 def make(parent: Path, run_id: str) -> RunDirectory:
     """Make and lock the directory; BadInputError when the run exists, SiteEnvironmentError when it cannot be made."""
     if not run_id or run_id.startswith(".") or set(run_id) - _SAFE:
         raise BadInputError(f"run id {run_id!r}", why="it must be letters, digits, '.', '_' and '-'")
-    path = parent.resolve() / hashlib.sha256(run_id.encode()).hexdigest()[:2] / run_id
+    path = parent.resolve() / f"{zlib.crc32(run_id.encode()) & 0xFF:02x}" / run_id
     try:
         path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
         path.mkdir(mode=_MODE)
