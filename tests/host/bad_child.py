@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 FOR_EVER_S = 600
 
@@ -14,10 +15,10 @@ def stay() -> None:
 
 def ready() -> None:
     """Tell the test, through the file it named, that the deed is done."""
-    path = os.environ["READY"]
-    with open(path + ".new", "w") as mark:
-        mark.write(str(os.getpid()))
-    os.rename(path + ".new", path)
+    path = Path(os.environ["READY"])
+    new = path.with_suffix(".new")
+    new.write_text(str(os.getpid()))
+    new.rename(path)
 
 
 def ignore_term() -> None:
@@ -112,14 +113,14 @@ def watch_input() -> None:
 
 def show() -> None:
     print("uid", os.getuid(), "gid", os.getgid(), "groups", sorted(os.getgroups()))
-    print("cwd", os.getcwd())
+    print("cwd", Path.cwd())
     print("leader", os.getsid(0) == os.getpid(), "group", os.getpgid(0) == os.getpid())
     print("cpus", sorted(os.sched_getaffinity(0)))
-    print("fds", sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)))
+    print("fds", sorted(int(fd.name) for fd in list(Path("/proc/self/fd").iterdir()) if fd.exists()))
     print("names", " ".join(sorted(os.environ)))
     print("pipe", signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
-    with open("/proc/self/status") as status:
-        print("ignored", [line.split()[1] for line in status if line.startswith("SigIgn")][0])
+    status = Path("/proc/self/status").read_text().splitlines()
+    print("ignored", next(line.split()[1] for line in status if line.startswith("SigIgn")))
 
 
 DEEDS = {

@@ -4,9 +4,10 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 
-def pump(read, write, at_end) -> None:
+def pump(read: Callable[[int], bytes], write: Callable[[bytes], object], at_end: Callable[[], object]) -> None:
     while True:
         data = read(1 << 16)
         if not data:

@@ -2,12 +2,12 @@
 
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ sys.exit(starter.main(sys.argv[3:], [sys.argv[2].split()[0]] + sys.argv[2].split
 """
 
 
-def until(claim, patience_s: float = PATIENCE_S):
+def until(claim: Callable[[], object], patience_s: float = PATIENCE_S) -> object:
     """Return the first true answer of `claim`; fail when there is none in time."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
@@ -65,7 +65,9 @@ def relay(tmp_path: Path) -> str:
 class Talk:
     """A starter with the relay as its controller; `say` and `hear` are the controller's side of the wire."""
 
-    def __init__(self, tmp_path: Path, *words: str, python: str = sys.executable, argv: list[str] | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, *words: str, python: str = sys.executable, argv: list[str] | None = None
+    ) -> None:
         self.mark = f"mark-{uuid.uuid4().hex}"
         self.tmp_path = tmp_path
         self._ids = 0
@@ -113,9 +115,9 @@ class Talk:
         self._ids += 1
         env = {"MARK": self.mark + "-payload", "READY": str(self.ready(self._ids)), **more.pop("env", {})}
         order = {
-            **{"do": "spawn", "id": self._ids, "argv": argv, "keep": ["PATH"], "env": env, "unset": [], "cwd": None},
-            **{"session": "new", "stdin": "null", "stdout": None, "stderr": None, "output_cap": 1 << 20},
-            **{"cpus": None, "user": None, "wall_s": None, "grace_s": 5.0},
+            "do": "spawn", "id": self._ids, "argv": argv, "keep": ["PATH"], "env": env, "unset": [], "cwd": None,
+            "session": "new", "stdin": "null", "stdout": None, "stderr": None, "output_cap": 1 << 20,
+            "cpus": None, "user": None, "wall_s": None, "grace_s": 5.0,
         }
         self.say(**{**order, **more})
         return self._ids
@@ -155,9 +157,5 @@ class Talk:
         for pid in marked(self.mark):
             try:
                 os.kill(pid, 9)
-            except ProcessLookupError:
+            except ProcessLookupError:  # noqa: PERF203 - it may end by itself meanwhile
                 continue
-
-    def silent(self, seconds: float) -> bool:
-        """Whether nothing at all is said for a while."""
-        return not self._buffer and not select.select([self.link], [], [], seconds)[0]

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from pilotwrap.host import cpulist, names, sink, starter, wire, words
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -39,7 +43,7 @@ def test_words_are_split_as_a_shell_would(text: str) -> None:
     try:
         expected = shlex.split(text)
     except ValueError:
-        with pytest.raises(ValueError, match="quote is not closed|last backslash"):
+        with pytest.raises(ValueError, match=r"quote is not closed|last backslash"):
             words.split(text)
         return
     assert words.split(text) == expected

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from talk import Talk, marked, parent_of, until
 
+from pilotwrap.host import cgroup
+
 DEEDS = ("ignore_term", "daemon_and_stay", "forks")
 
 
@@ -21,8 +23,7 @@ def test_kill_of_the_starter_leaves_nothing(talk: Talk, deed: str) -> None:
     os.kill(talk.starter.pid, signal.SIGKILL)
     # the relay, which plays the controller, sees the end of its input and stops as a controller does
     with pytest.raises(EOFError):
-        while True:
-            talk.hear()
+        talk.hear("the end")
     talk.link.close()
     talk.nothing_left()
 
@@ -102,13 +103,17 @@ def test_the_keeper_stands_between(talk: Talk) -> None:
 
 
 def test_no_cgroup_is_left(talk: Talk) -> None:
-    order = talk.deed("daemon")
-    talk.done(order)
-    exited = talk.hear("exited")
-    talk.finish()
-    if exited["contained"] == "cgroup":
-        from pilotwrap.host import cgroup
+    order = talk.deed("ignore_term")
+    keeper = parent_of(talk.done(order))
+    talk.say(do="signal", id=order, signal=9, grace_s=0.0)
+    talk.hear("exited")
+    assert not Path(cgroup.parent() or "/nowhere", f"pilotwrap-{keeper}").exists()
 
-        folders = [name for name in os.listdir(cgroup.parent()) if name.startswith("pilotwrap-")]
-        mine = [name for name in folders if not Path("/proc", name.partition("-")[2]).exists()]
-        until(lambda: not [name for name in mine if Path(cgroup.parent(), name).exists()])
+
+def test_the_cgroup_of_a_killed_keeper_is_removed(talk: Talk) -> None:
+    order = talk.deed("ignore_term")
+    keeper = parent_of(talk.done(order))
+    os.kill(keeper, signal.SIGKILL)
+    talk.hear("exited")
+    assert not Path(cgroup.parent() or "/nowhere", f"pilotwrap-{keeper}").exists()
+    talk.no_payload_left()

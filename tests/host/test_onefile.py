@@ -1,6 +1,7 @@
 """The one-file starter: the same bytes everywhere, runs everywhere, and opens little."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -15,8 +16,14 @@ from pilotwrap import __version__
 from pilotwrap.host import __main__ as host_main
 from pilotwrap.host import pack
 
-PACK = "import sys; sys.path.insert(0, sys.argv[1]); from pilotwrap.host import pack; sys.stdout.buffer.write(pack.packed())"
-COUNTED = "open,openat,stat,lstat,fstat,newfstatat,statx,readlink,readlinkat,access,faccessat,faccessat2,getdents,getdents64"
+PACK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pilotwrap.host import pack
+sys.stdout.buffer.write(pack.packed())
+"""
+STATS = "stat,lstat,fstat,newfstatat,statx"
+COUNTED = f"open,openat,{STATS},readlink,readlinkat,access,faccessat,faccessat2,getdents,getdents64"
 CONTROLLER = "#!/bin/sh\nread hello\nread snapshot\necho '{\"do\":\"finish\",\"exit_code\":0,\"output\":null}'\n"
 
 
@@ -38,7 +45,7 @@ def test_it_holds_every_module_but_its_maker() -> None:
     assert modules - held == {"pilotwrap.host.pack", "pilotwrap.host.onefile", "pilotwrap.host.__init__"}
 
 
-def test_the_verb_prints_it(tmp_path: Path) -> None:
+def test_the_verb_prints_it() -> None:
     argv = [sys.executable, "-m", "pilotwrap", "starter"]
     printed = subprocess.run(argv, capture_output=True, check=True, cwd=ROOT).stdout
     assert printed == pack.packed()
@@ -83,7 +90,13 @@ def calls(argv: list[str], folder: Path, **env: str) -> int:
     log = folder / "strace.out"
     command = ["strace", "-f", "-o", str(log), "-e", f"trace={COUNTED}", *argv]
     traced = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **env}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+        timeout=120,
     )
     if traced.returncode and "PTRACE" in traced.stderr:
         pytest.skip("strace may not trace here: allow ptrace (CAP_SYS_PTRACE)")
@@ -110,10 +123,9 @@ def test_the_starter_opens_at_most_400_files_and_two_a_device(starter: Path, tmp
 def test_the_shim_opens_at_most_200_files(starter: Path, tmp_path: Path, python: str, packed: bool) -> None:  # noqa: FBT001
     cpu = max(os.sched_getaffinity(0))
     order = tmp_path / "shim.json"
-    order.write_text(
-        '{"protocol":1,"rank":["R"],"local_rank":["L"],"size":["S"],"bindings":[{"local_rank":0,"cpus":"%d","env":{}}],'
-        '"argv":["/bin/true"],"keep":["PATH"],"env":{},"unset":[],"cwd":null,"grace_s":1,"results":null}' % cpu
-    )
+    binding = {"local_rank": 0, "cpus": str(cpu), "env": {}}
+    names = {"protocol": 1, "rank": ["R"], "local_rank": ["L"], "size": ["S"], "bindings": [binding]}
+    order.write_text(json.dumps({**names, "argv": ["/bin/true"], "keep": ["PATH"], "grace_s": 1}))
     file = str(starter) if packed else host_main.__file__
     subprocess.run([python, "-I", "-S", file, "--version"], capture_output=True, check=True)
     bare = calls([python, "-I", "-S", "-c", "pass"], tmp_path)

@@ -26,9 +26,9 @@ class Shim:
         self.mark = f"mark-{uuid.uuid4().hex}"
         self.ready = folder / "ready"
         self.order: dict[str, object] = {
-            **{"protocol": 1, "rank": ["NOT_SET", "R"], "local_rank": ["L"], "size": ["S"], "bindings": []},
-            **{"argv": ["true"], "keep": ["PATH"], "env": {"READY": str(self.ready), "MARK": self.mark}, "unset": []},
-            **{"cwd": None, "grace_s": 0.3, "results": str(folder)},
+            "protocol": 1, "rank": ["NOT_SET", "R"], "local_rank": ["L"], "size": ["S"], "bindings": [],
+            "argv": ["true"], "keep": ["PATH"], "env": {"READY": str(self.ready), "MARK": self.mark}, "unset": [],
+            "cwd": None, "grace_s": 0.3, "results": str(folder),
         }
         self.variables = {"R": "5", "L": "1", "S": "8"}
 
@@ -68,8 +68,8 @@ def test_it_runs_under_every_python(shim: Shim, python: str) -> None:
         {"local_rank": 0, "cpus": None, "env": {"DEVICE": "0"}},
         {"local_rank": 1, "cpus": str(cpu), "env": {"DEVICE": "1"}},
     ]
-    text = "echo $DEVICE $PILOTWRAP_RANK $PILOTWRAP_LOCAL_RANK $PILOTWRAP_SIZE $A_TOKEN; grep Cpus_allowed_list /proc/self/status"
-    shim.order["argv"] = ["sh", "-c", text]
+    says = "echo $DEVICE $PILOTWRAP_RANK $PILOTWRAP_LOCAL_RANK $PILOTWRAP_SIZE $A_TOKEN"
+    shim.order["argv"] = ["sh", "-c", says + "; grep Cpus_allowed_list /proc/self/status"]
     code, out, err = shim.run(python)
     assert (code, err) == (0, "")
     assert out.split() == ["1", "5", "1", "8", "Cpus_allowed_list:", str(cpu)]

@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from talk import Talk, until
+from talk import Talk
 
+from pilotwrap.host import __main__ as host_main
 from pilotwrap.host import wire
 
 
@@ -130,7 +132,8 @@ def test_an_output_link_is_not_followed(talk: Talk, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else: run the tests as root")
 def test_root_becomes_the_user_it_is_told(talk: Talk, tmp_path: Path) -> None:
-    talk.spawn(["sh", "-c", "id -u; id -g; id -G"], stdout=str(tmp_path / "out"), user={"uid": 65534, "gid": 65533, "groups": [65532]})
+    user = {"uid": 65534, "gid": 65533, "groups": [65532]}
+    talk.spawn(["sh", "-c", "id -u; id -g; id -G"], stdout=str(tmp_path / "out"), user=user)
     assert ended(talk)["exit_code"] == 0
     assert (tmp_path / "out").read_text().split() == ["65534", "65533", "65533", "65532"]
 
@@ -221,7 +224,9 @@ def test_an_unknown_order_names_the_way_to_refresh(talk: Talk) -> None:
     assert "(version 9.9) do not understand each other; refresh it: RUNTIME exec IMAGE pilotwrap starter" in err
 
 
-@pytest.mark.parametrize("line", [b"{]\n", b'{"do":"spawn","id":1,"argv":7}\n', b'{"do":"spawn","argv":["a"],"session":"x"}\n'])
+@pytest.mark.parametrize(
+    "line", [b"{]\n", b'{"do":"spawn","id":1,"argv":7}\n', b'{"do":"spawn","argv":["a"],"session":"x"}\n']
+)
 def test_nonsense_ends_it_and_what_runs(talk: Talk, line: bytes) -> None:
     order = talk.deed("ignore_term")
     talk.done(order)
@@ -270,18 +275,16 @@ def test_a_second_interrupt_ends_at_once(talk: Talk) -> None:
 
 
 def test_a_way_in_that_does_not_exist_is_said(tmp_path: Path) -> None:
-    from subprocess import run
-
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from pilotwrap.host import starter; sys.exit(starter.main(sys.argv[2:], []))"
-    root = str(Path(wire.__file__).parent.parent.parent)
+    by_hand = "ended with exit code 1 before its first word; try the way into the image by hand: false"
     for words, exit_code, text in (
         ([], 2, "--enter"),
         (["--enter", ""], 2, "no words follow it"),
         (["--enter", "'open"], 2, "a quote is not closed"),
         (["--enter=/no/such/runtime exec x"], 3, "/no/such/runtime"),
-        (["--enter", "false"], 3, "ended with exit code 1 before its first word; try the way into the image by hand: false"),
+        (["--enter", "false"], 3, by_hand),
     ):
-        ran = run([sys.executable, "-c", code, root, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        argv = [sys.executable, "-I", "-S", host_main.__file__, "run", *words]
+        ran = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert ran.returncode == exit_code, ran.stderr
         assert text in ran.stderr
         assert ran.stderr.count("\n") == 1
@@ -295,4 +298,3 @@ def test_the_words_of_all_messages_stand_in_the_wire_table(talk: Talk) -> None:
         assert set(message) == {"event", *wire.EVENTS[message["event"]]}, json.dumps(message)[:300]
         if message["event"] == "snapshot":
             break
-    until(lambda: True)
