@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ STOP_BUDGET_S = 5.0
 RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 """What a life keeps for its last steps; within STOP_BUDGET_S this leaves a payload 1.5 s after TERM."""
 
+LOST_S = 20.0
+"""How long jobs are still told of when the starter is gone and nobody waits; `flush` tells the rest (a guess)."""
+
 IDLE_S = 1.0
 """How long the driver sleeps at most; everything that matters wakes it."""
 
@@ -43,11 +47,14 @@ Progress = Callable[[dict[str, int]], None]
 def controlled(link: StarterLink, hello: Message, options: RunOptions, progress: Progress) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
     run = make(options.run_dir, new_run_id(time.time()))
-    around = _surroundings(link, hello, options, run)
+    snapshot, early = _first_words(link)
+    around = _surroundings(link, hello, options, run, snapshot)
     driver = Driver(around, link, ledger_of(around.allocation))
     link.listen(lambda message: driver.post(lambda: driver.heard(message)))
     stopper = _Stopper(driver)
     driver.on_stop = stopper.asked
+    for message in early:
+        driver.heard(message)
     work = _work(driver, options) if around.server else None
     if work is None:
         _take_specs(driver, options)
@@ -63,7 +70,7 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, progress:
 
 
 def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, progress: Progress) -> None:
-    while driver.jobs or (work and not work.over and not driver.starter_lost):
+    while driver.jobs or (work and not work.over and not driver.starter_lost and not stopper.spent):
         now = time.monotonic()
         wait_s = min(IDLE_S, stopper.due_in(now))
         if work:
@@ -80,6 +87,13 @@ class _Stopper:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.reason: StopReason | None = None
+        self._until: float | None = None
+        self._lost = False
+
+    @property
+    def spent(self) -> bool:
+        """Tell whether the time to end in is over: no answer of the server is waited for any more."""
+        return self._until is not None and time.monotonic() >= self._until
 
     def asked(self, _signal: int) -> None:
         """Take a signal: near the allocation's end it is the batch system's, else somebody's."""
@@ -88,7 +102,10 @@ class _Stopper:
         self._stop("walltime" if near_end else "cancelled", STOP_BUDGET_S)
 
     def due_in(self, now: float) -> float:
-        """End the run if its time has come; return the seconds until then."""
+        """End the run if its time has come, or its starter is gone; return the seconds until then."""
+        if self._driver.starter_lost and not self._lost:
+            self._lost = True
+            self._driver.stop("preempted", LOST_S)
         stop_at = self._driver.around.stop_at
         if stop_at is None or self.reason:
             return IDLE_S
@@ -100,12 +117,15 @@ class _Stopper:
 
     def _stop(self, reason: StopReason, budget_s: float) -> None:
         self.reason = self.reason or reason
+        until = time.monotonic() + budget_s
+        self._until = until if self._until is None else min(until, self._until)
         self._driver.stop(self.reason, budget_s)
 
 
-def _surroundings(link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory) -> Surroundings:
+def _surroundings(
+    link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory, snapshot: Snapshot
+) -> Surroundings:
     now = time.monotonic()
-    snapshot = Snapshot.model_validate(_awaited(link, "snapshot")["snapshot"])
     head = node_facts(snapshot)
     host_argv = tuple(str(word) for word in hello["self"])
     allocation = surveyed(head, link, run, host_argv)
@@ -131,11 +151,17 @@ def _surroundings(link: StarterLink, hello: Message, options: RunOptions, run: R
     )
 
 
-def _awaited(link: StarterLink, event: str) -> Message:
+def _first_words(link: StarterLink) -> tuple[Snapshot, list[Message]]:
+    """Return the starter's snapshot, and the stops that came before it."""
+    early: list[Message] = []
     message = link.read()
-    if message.get("event") != event:
-        raise NodeUnusableError("the starter went away before the run began", why=f"it said {message.get('event')!r}")
-    return message
+    while message.get("event") == "stop":
+        early.append(message)
+        message = link.read()
+    if message.get("event") != "snapshot":
+        why = f"it said {message.get('event')!r}"
+        raise NodeUnusableError("the starter went away before the run began", why=why)
+    return Snapshot.model_validate(message["snapshot"]), early
 
 
 def _server(options: RunOptions) -> Server | None:
@@ -204,7 +230,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
         return connected(server.url, server.credential, server.ca_path)
 
-    client().may_report(time.monotonic() + FETCH_S)
+    _make_sure(driver, lambda: client().may_report(time.monotonic() + FETCH_S))
     driver.recorder = Recorder(Spool(around.run.path))
 
     def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
@@ -220,6 +246,25 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     fetcher = Fetcher(client(), lambda fetched: driver.post(lambda: works[0].heard(fetched)))
     works.append(PandaWork(driver, fetcher, server, options.worker, WorkTerms(options.jobs, options.wait_for_work_s)))
     return works[0]
+
+
+def _make_sure(driver: Driver, ask: Callable[[], None]) -> None:
+    """Do a call that may hang, while signals are heard: they end the waiting. Raises what the call raises."""
+    said: list[PilotwrapError | None] = []
+
+    def asked() -> None:
+        error: PilotwrapError | None = None
+        try:
+            ask()
+        except PilotwrapError as raised:
+            error = raised
+        driver.post(lambda: said.append(error))
+
+    threading.Thread(target=asked, name="may-report", daemon=True).start()
+    while not (said or driver.starter_lost or driver.stopped):
+        driver.turn(IDLE_S)
+    if said and said[0]:
+        raise said[0]
 
 
 def _take_specs(driver: Driver, options: RunOptions) -> None:
