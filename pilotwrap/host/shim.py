@@ -42,6 +42,7 @@ class Rank:
         self.rank = _set(wire.texts(order, "rank"), environment)
         self.local_rank = _set(wire.texts(order, "local_rank"), environment)
         self.size = _set(wire.texts(order, "size"), environment)
+        self.host = _set(wire.texts(order, "host"), environment) or os.uname().nodename
         self.results = wire.text(order, "results", "")
 
     def check(self, order: "Dict[str, object]") -> None:
@@ -57,13 +58,13 @@ class Rank:
         result: "Dict[str, object]" = {
             "rank": int(self.rank) if self.rank.isdigit() else None,
             "local_rank": int(self.local_rank) if self.local_rank.isdigit() else None,
-            "host": os.uname().nodename,
+            "host": self.host,
             "exit_code": code,
             "signal": number,
             "reason": reason,
             "detail": detail,
         }
-        name = self.rank if self.rank.isdigit() else "unknown-%s-%d" % (os.uname().nodename, os.getpid())
+        name = self.rank if self.rank.isdigit() else "unknown-%s-%d" % (self.host, os.getpid())
         path = self.results + "/rank-" + name + ".json"
         try:
             fd = os.open(wire.raw(path + ".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

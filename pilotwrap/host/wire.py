@@ -37,7 +37,7 @@ ORDERS = {
 }
 
 SHIM = (
-    *("protocol", "rank", "local_rank", "size", "bindings", "argv", "keep", "env", "unset", "cwd"),
+    *("protocol", "rank", "local_rank", "size", "host", "bindings", "argv", "keep", "env", "unset", "cwd"),
     *("grace_s", "results"),
 )
 

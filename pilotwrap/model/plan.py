@@ -69,6 +69,8 @@ class RankVariables(Value):
     rank: tuple[str, ...] = ()
     local_rank: tuple[str, ...] = ()
     size: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    """The node's name as the scheduler has it; none: the kernel's own name of it."""
 
 
 class Because(Value):

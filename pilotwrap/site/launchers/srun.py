@@ -16,7 +16,9 @@ _CRAY_SIGNS = ("CRAYPE_VERSION", "CRAY_CPU_TARGET", "PE_ENV")
 """Set by the modules of HPE's programming environment, which its MPI comes with."""
 
 LOOKS = Looks(variables=("PMIX_*", *_CRAY_SIGNS), commands=(Command("SLURM_JOB_ID", _ASK_MPI),), programs=PROGRAMS)
-VARIABLES = RankVariables(rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",))
+VARIABLES = RankVariables(
+    rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",), host=("SLURMD_NODENAME",)
+)
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
 UNSET: tuple[str, ...] = (
     "SLURM_CPU_BIND*",
