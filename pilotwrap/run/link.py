@@ -22,6 +22,7 @@ class StarterLink:
         self._source = source
         self._sink = sink
         self._lock = threading.Lock()
+        self._put_back: list[Message] = []
 
     @classmethod
     def from_standard_streams(cls) -> "StarterLink":
@@ -34,8 +35,14 @@ class StarterLink:
         os.dup2(2, 1)
         return cls(source, sink)
 
+    def put_back(self, message: Message) -> None:
+        """Have a message read again, by whom it is meant for; before `listen` only."""
+        self._put_back.append(message)
+
     def read(self) -> Message:
         """Return the next message, or LOST."""
+        if self._put_back:
+            return self._put_back.pop(0)
         line = self._source.readline()
         if not line.endswith(b"\n"):
             return LOST

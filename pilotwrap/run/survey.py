@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pilotwrap.detect.node import node_facts
-from pilotwrap.detect.survey import allocation_facts, allocation_of_one
+from pilotwrap.detect.survey import allocation_facts, allocation_of_all, allocation_of_one
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.errors import LauncherError
 from pilotwrap.model.node import NodeFacts
@@ -22,6 +21,13 @@ from pilotwrap.site.listing import passed_on
 
 SURVEY_S = 60.0
 """A step over 1,000 nodes starts within it (srun's own start on Frontier takes some 10 s at full scale, reported)."""
+
+
+STOP_GRACE_S = 1.0
+"""After TERM srun ends its step on every node within 10 ms (measured); KILL would leave that to nobody."""
+
+STEP = "survey"
+"""What the step is called on the wire."""
 
 
 def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: tuple[str, ...]) -> AllocationFacts:
@@ -44,17 +50,42 @@ def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: t
         command=(*host_argv, "observe", "--into", str(answers)),
     )
     launch = kind.command(request)
-    _step(link, run, {"argv": list(launch.argv), "unset": list(launch.unset), "keep": list(passed_on())})
+    stop = _step(link, run, {"argv": list(launch.argv), "unset": list(launch.unset), "keep": list(passed_on())})
+    if stop is not None:
+        # nothing will run on them
+        link.put_back(stop)
+        return allocation_of_all(head)
     found = dict(_answers(answers))
     return allocation_facts(head, {host: found.get(host) for host in nodes})
 
 
-def _step(link: StarterLink, run: RunDirectory, launch: Message) -> None:
-    """Run the step to its end; a node that does not answer is found missing by what it did not write."""
-    order = {
+def _step(link: StarterLink, run: RunDirectory, launch: Message) -> Message | None:
+    """Run the step to its end; a node that does not answer is found missing by what it did not write.
+
+    Return the word that the run has to end, if it came meanwhile. Raises LauncherError when there is no step.
+    """
+    link.send(_order(run, launch))
+    stop: Message | None = None
+    while True:
+        said = link.read()
+        if said is LOST:
+            return stop
+        kind, ours = said.get("event"), said.get("id") == STEP
+        if kind == "stop":
+            stop = said
+            link.send({"do": "signal", "id": STEP, "signal": 15, "grace_s": STOP_GRACE_S})
+        elif kind == "failed" and ours:
+            raise LauncherError("the survey cannot be started", why=str(said.get("text")))
+        elif kind == "exited" and ours:
+            return stop
+
+
+def _order(run: RunDirectory, launch: Message) -> Message:
+    """Return the order for the step; the starter ends it at its time."""
+    return {
         **launch,
         "do": "spawn",
-        "id": "survey",
+        "id": STEP,
         "env": {},
         "cwd": str(run.path),
         "session": "new",
@@ -65,14 +96,6 @@ def _step(link: StarterLink, run: RunDirectory, launch: Message) -> None:
         "wall_s": SURVEY_S,
         "grace_s": 2.0,
     }
-    link.send(order)
-    started = time.monotonic()
-    while time.monotonic() < started + 2 * SURVEY_S:
-        said = link.read()
-        if said is LOST or (said.get("event") == "exited" and said.get("id") == "survey"):
-            return
-        if said.get("event") == "failed":
-            raise LauncherError("the survey cannot be started", why=str(said.get("text")))
 
 
 def _answers(folder: Path) -> Iterator[tuple[str, NodeFacts]]:
