@@ -1,7 +1,5 @@
 """The run's end from outside, over two nodes: by TERM, by scancel, by the time limit; told within 5 s, nothing left."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from real.slurm import Slurm
-from real.worker import Worker, lab, until, worker
+from real.worker import IN_A_STEP, Worker, lab, until, worker
 
 from pilotwrap.lab.process import LabProcess
 
 __all__ = ["lab", "worker"]
 
 TOLD_S = 5.0
-IN_A_STEP = ("srun", "--nodes=1", "--ntasks=1", "--overlap")
 ENDING_S = 30
 """Slurm looks at its jobs' limits twice a minute (PERIODIC_TIMEOUT of its controller)."""
 
@@ -51,8 +48,8 @@ def timed(slurm: Slurm, lab: LabProcess, mpi_program: Path, tmp_path_factory: py
         worker.end()
 
 
-def term_to_the_starter(worker: Worker) -> None:
-    os.kill(worker.starter, signal.SIGTERM)
+def term(worker: Worker) -> None:
+    worker.term()
 
 
 def scancel(worker: Worker) -> None:
@@ -60,7 +57,7 @@ def scancel(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["batch script", "inside of a step"])
-@pytest.mark.parametrize("stop", [term_to_the_starter, scancel])
+@pytest.mark.parametrize("stop", [term, scancel])
 def test_a_stop_is_told_within_five_seconds(
     worker: Worker, mpi_program: Path, stop: Callable[[Worker], None], within: Sequence[str]
 ) -> None:

@@ -1,14 +1,24 @@
 """An MPI job over two nodes of a real Slurm, from the server and back."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from real.worker import Worker, lab, worker
+from real.worker import IN_A_STEP, Worker, lab, until, worker
+
+from pilotwrap.detect.node import node_facts
+from pilotwrap.model.node import NodeFacts
+from pilotwrap.model.plan import Plan
+from pilotwrap.model.snapshot import Snapshot
 
 __all__ = ["lab", "worker"]
 
-IN_A_STEP = ("srun", "--nodes=1", "--ntasks=1", "--overlap")
+
+def surveyed(worker: Worker) -> list[NodeFacts]:
+    """Return what the survey found, a node each."""
+    paths = (worker.run_dir / "survey").glob("*.json")
+    return [node_facts(Snapshot.model_validate_json(path.read_bytes())) for path in paths]
 
 
 @pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["batch script", "inside of a step"])
@@ -23,3 +33,36 @@ def test_an_mpi_job_runs_over_both_nodes_and_is_told_once(
     assert (job["state"], job["reports"]) == ("finished", 1), worker.log
     nodes = worker.slurm.nodes
     assert sorted(worker.printed(panda_id)) == [f"rank {r} of 8 on {nodes[r // 4]}" for r in range(8)]
+    log = next(name for name in job["files"] if name.startswith("log."))
+    assert {path.name for path in (worker.home / "storage").iterdir()} == {"out.txt", log}
+    assert (worker.home / "storage/out.txt").read_text() == "done\n"
+
+
+def test_the_facts_are_those_of_the_allocation(worker: Worker, mpi_program: Path) -> None:
+    panda_id = worker.put([str(mpi_program), "0"], mode="mpi", nodes=2)
+    worker.start(minutes=7)
+    assert worker.ended() == "COMPLETED", worker.log
+    nodes = worker.slurm.nodes
+    found = surveyed(worker)
+    assert sorted(facts.host for facts in found) == list(nodes)
+    assert {(facts.allocation.scheduler, facts.allocation.nodes, facts.vantage) for facts in found} == {
+        ("slurm", nodes, "step")
+    }
+    assert {facts.launcher.command for facts in found} == {"srun"}
+    plan = Plan.model_validate(json.loads((worker.run_dir / "plans" / f"{panda_id}-1.json").read_text()))
+    assert plan.nodes == nodes
+    assert plan.limits.stop_at is not None
+    assert 7 * 60 - 30 < plan.limits.stop_at < 7 * 60
+
+
+def test_a_stop_during_the_survey_takes_no_job(worker: Worker, mpi_program: Path) -> None:
+    """A node that does not answer: its daemon is stopped, so the survey's step waits for it."""
+    panda_id = worker.put([str(mpi_program), "0"], mode="mpi", nodes=2)
+    worker.start("--jobs", "1", lasting=True)
+    with worker.silent("node2"):
+        until(lambda: worker.answers() == 1, f"one answer; {worker.log}")
+        worker.term()
+        until(lambda: not worker.processes(), f"nothing left; {worker.log}", 5)
+    worker.nothing_left()
+    assert worker.listed(panda_id)["state"] == "activated"
+    assert (worker.home / "code").read_text() == "143\n", worker.log

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from pilotwrap.lab.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "pilotwrap")
+IN_A_STEP = ("srun", "--nodes=1", "--ntasks=1", "--overlap")
+"""As a Globus Compute worker is started."""
+
 ENDED = frozenset({"finished", "failed", "cancelled", "closed"})
 
 Listed = Mapping[str, Any]
@@ -136,6 +139,26 @@ class Worker:
         """Return the controller's process."""
         return self.one(" ".join([*PROGRAM, "controller"]))
 
+    def term(self) -> None:
+        """Ask the starter to end."""
+        os.kill(self.starter, signal.SIGTERM)
+
+    @contextmanager
+    def silent(self, node: str) -> Iterator[None]:
+        """Have a node's daemon not answer for a while."""
+        daemons = [pid for pid in processes.marked(f"SLURM_CONF={self.slurm.home}") if _is_daemon(pid, node)]
+        for pid in daemons:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in daemons:
+                os.kill(pid, signal.SIGCONT)
+
+    def answers(self) -> int:
+        """Return how many nodes have answered the survey."""
+        return len(list((self.home / "runs").glob("??/*/survey/*.json")))
+
     def one(self, *words: str) -> int:
         """Return the process of this worker whose command line begins with any of these words."""
         found = [pid for pid, line in self.processes().items() if line.startswith(words)]
@@ -168,6 +191,11 @@ class Worker:
             for pid in processes.marked(f"SLURM_JOB_ID={job_id}\0"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _is_daemon(pid: int, node: str) -> bool:
+    line = _command_line(pid)
+    return "slurmd " in line and f"-N {node} " in line
 
 
 def _lines(path: Path) -> list[str]:
