@@ -1,0 +1,51 @@
+import pytest
+from plan.facts import allocation, device, node
+
+from pilotwrap.detect.survey import allocation_facts
+from pilotwrap.model.node import NodeFacts
+
+HOSTS = ("node1", "node2", "node3")
+HEAD = node(devices=[device(1), device(2)], given=allocation(HOSTS))
+
+
+def changed(**what: object) -> NodeFacts:
+    return HEAD.model_copy(update=what)
+
+
+def test_equal_nodes_are_one_group_whatever_their_serial_numbers() -> None:
+    other = changed(accelerators=tuple(one.model_copy(update={"uuid": f"{one.uuid}b"}) for one in HEAD.accelerators))
+    found = allocation_facts(HEAD, {"node1": HEAD, "node2": other, "node3": HEAD})
+    assert [group.hosts for group in found.groups] == [HOSTS]
+    assert (found.hosts, found.unfit) == (HOSTS, ())
+
+
+ILL = {
+    "no answer": (None, "node-lost", "did not answer"),
+    "no CPU": (node(cores=(), devices=HEAD.accelerators), "node-unusable", "no CPU"),
+    "a device less": (node(devices=[device(1)]), "node-unusable", "shows 1 accelerators, its peers 2"),
+    "a dead device": (
+        node(devices=[device(1), device(2, well=False)]),
+        "node-unusable",
+        "0000:02:00.0 is unusable: lost",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ILL)
+def test_an_unfit_node_is_set_aside_with_its_reason_and_the_others_stay(what: str) -> None:
+    facts, reason, detail = ILL[what]
+    found = allocation_facts(HEAD, {"node1": HEAD, "node2": facts, "node3": HEAD})
+    assert [(node.host, node.reason) for node in found.unfit] == [("node2", reason)]
+    assert detail in found.unfit[0].detail
+    assert found.hosts == ("node1", "node3")
+
+
+def test_a_device_that_is_not_ours_spoils_no_node() -> None:
+    refused = device(2).model_copy(update={"health": "unusable", "reason": "not-granted"})
+    shared = changed(accelerators=(device(1), refused))
+    assert allocation_facts(HEAD, dict.fromkeys(HOSTS, shared)).unfit == ()
+
+
+def test_unlike_nodes_are_groups_of_their_own() -> None:
+    found = allocation_facts(HEAD, {"node1": HEAD, "node2": node(("0",), HEAD.accelerators), "node3": HEAD})
+    assert [group.hosts for group in found.groups] == [("node1", "node3"), ("node2",)]
