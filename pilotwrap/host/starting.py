@@ -209,6 +209,10 @@ class Starter:
             event["snapshot"] = wire.message(line)
             self._out.send(event)
         if inbox.ended:
+            if "snapshot" not in event:
+                # it died; whoever asked must not wait for ever
+                lost = {"event": "failed", "id": event.get("id"), "errno": "ECHILD", "text": "", "what": "observe"}
+                self._out.send(lost)
             self._poll.unregister(fd)
             del self._snapshots[fd]
             os.close(fd)
