@@ -6,10 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pilotwrap import __version__
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.run.link import PROTOCOL, Message, StarterLink
+
+if TYPE_CHECKING:
+    from pilotwrap.model.snapshot import ProbeSaid
 
 EXAMPLE = "started by `pilotwrap run`"
 MISMATCH_EXIT = 3
@@ -41,7 +45,7 @@ def direct(_words: Sequence[str]) -> int:
 def _run(link: StarterLink, hello: Message) -> int:
     from pilotwrap.cli.run import options_of
     from pilotwrap.model.errors import UsageError
-    from pilotwrap.run.controller import controlled
+    from pilotwrap.run.controller import Outside, controlled
     from pilotwrap.view.progress import progress_on
     from pilotwrap.view.summary import summary
 
@@ -51,8 +55,15 @@ def _run(link: StarterLink, hello: Message) -> int:
             options = options_of(_namespace([str(word) for word in hello["words"]]))
     except SystemExit as error:
         raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
-    report, code = controlled(link, hello, options, progress_on(sys.stderr, on=bool(hello["tty"])))
+    outside = Outside(progress=progress_on(sys.stderr, on=bool(hello["tty"])), probe=_probed)
+    report, code = controlled(link, hello, options, outside)
     return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), "")
+
+
+def _probed() -> "ProbeSaid":
+    from pilotwrap.cli.inspect import probed
+
+    return probed()
 
 
 def _namespace(words: list[str]) -> argparse.Namespace:

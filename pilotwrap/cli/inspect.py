@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pilotwrap.model.snapshot import Snapshot
+    from pilotwrap.model.snapshot import ProbeSaid, Snapshot
 
 EXAMPLE = "pilotwrap inspect --snapshot node.json"
 
@@ -73,20 +73,20 @@ def snapshot_here(sysroot: str = "") -> Snapshot:
     snapshot = Snapshot.model_validate(observed(sysroot))
     if not any(device.vendor.lower().endswith("10de") for device in snapshot.devices):
         return snapshot
-    from pilotwrap.probe.run import probe_nvml
-
-    said = probe_nvml(_probe_timeout_s())
-    return snapshot.model_copy(update={"probes": (*snapshot.probes, said)})
+    return snapshot.model_copy(update={"probes": (*snapshot.probes, probed())})
 
 
-def _probe_timeout_s() -> float:
+def probed() -> ProbeSaid:
+    """Ask NVML about the devices of this node, in a child process with a deadline."""
     from pilotwrap.model.errors import BadInputError
+    from pilotwrap.probe.run import probe_nvml
 
     text = os.environ.get(PROBE_TIMEOUT_VARIABLE, "30")
     try:
-        return float(text)
+        timeout_s = float(text)
     except ValueError as error:
         raise BadInputError(f"{PROBE_TIMEOUT_VARIABLE} is {text!r}", why="seconds are expected") from error
+    return probe_nvml(timeout_s)
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilotwrap.detect.node import node_facts
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.report import RunReport
-from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.model.snapshot import ProbeSaid, Snapshot
 from pilotwrap.plan.ledger import ledger_of
 from pilotwrap.plan.limits import limits
 from pilotwrap.run.driver import Driver
@@ -38,16 +38,32 @@ RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 LOST_S = 20.0
 """How long jobs are still told of when the starter is gone and nobody waits; `flush` tells the rest (a guess)."""
 
+NVIDIA = "10de"
+"""The PCI vendor whose devices are asked about by a library of its own."""
+
+REMAINS_S = 5.0
+"""How long a run that is over waits for the reports of dead ones to be told (a guess; the next run goes on)."""
+
 IDLE_S = 1.0
 """How long the driver sleeps at most; everything that matters wakes it."""
 
-Progress = Callable[[dict[str, int]], None]
+
+class Outside(NamedTuple):
+    """What the run shows, and asks of other rooms."""
+
+    progress: Callable[[dict[str, int]], None]
+    """Told how many jobs are in each phase."""
+
+    probe: Callable[[], ProbeSaid]
+    """Asks the vendor's library about the devices of this node, in a child process."""
 
 
-def controlled(link: StarterLink, hello: Message, options: RunOptions, progress: Progress) -> tuple[RunReport, int]:
+def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: Outside) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
     run = make(options.run_dir, new_run_id(time.time()))
     snapshot, early = _first_words(link)
+    if any(device.vendor.lower().endswith(NVIDIA) for device in snapshot.devices):
+        snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
     around = _surroundings(link, hello, options, run, snapshot)
     driver = Driver(around, link, ledger_of(around.allocation))
     link.listen(lambda message: driver.post(lambda: driver.heard(message)))
@@ -58,9 +74,10 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, progress:
     work = _work(driver, options) if around.server else None
     if work is None:
         _take_specs(driver, options)
-    _loop(driver, work, stopper, progress)
+    _loop(driver, work, stopper, outside)
     if driver.recorder:
         driver.recorder.close()
+        _leave_nothing(driver)
     end = _end(driver, work, stopper)
     report = run_report(driver.reports, end)
     code = exit_code(driver.reports, end)
@@ -69,7 +86,7 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, progress:
     return report, code
 
 
-def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, progress: Progress) -> None:
+def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, outside: Outside) -> None:
     while driver.jobs or (work and not work.over and not driver.starter_lost and not stopper.spent):
         now = time.monotonic()
         wait_s = min(IDLE_S, stopper.due_in(now))
@@ -78,7 +95,7 @@ def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, progress: P
                 work.close()
             wait_s = min(wait_s, work.poll(now))
         driver.turn(wait_s)
-        progress(driver.counts)
+        outside.progress(driver.counts)
 
 
 class _Stopper:
@@ -219,6 +236,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     from pilotwrap.panda.spool import Spool
     from pilotwrap.run.fetcher import FETCH_S, Fetcher
     from pilotwrap.run.recorder import Recorder
+    from pilotwrap.run.remains import mark, tell_remains
     from pilotwrap.run.teller import Teller
     from pilotwrap.run.work import PandaWork, WorkTerms
 
@@ -232,6 +250,8 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
 
     _make_sure(driver, lambda: client().may_report(time.monotonic() + FETCH_S))
     driver.recorder = Recorder(Spool(around.run.path))
+    mark(around.run)
+    driver.remains = tell_remains(around.run, connected)
 
     def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
         def happened() -> None:
@@ -265,6 +285,16 @@ def _make_sure(driver: Driver, ask: Callable[[], None]) -> None:
         driver.turn(IDLE_S)
     if said and said[0]:
         raise said[0]
+
+
+def _leave_nothing(driver: Driver) -> None:
+    """Take the mark away when all is told, and give what is sent for dead runs a moment."""
+    from pilotwrap.run.remains import unmark
+
+    if driver.remains:
+        driver.remains.join(REMAINS_S if driver.stopped is None else 0)
+    if all(report.told for report in driver.reports):
+        unmark(driver.around.run)
 
 
 def _take_specs(driver: Driver, options: RunOptions) -> None:

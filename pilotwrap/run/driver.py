@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ class Driver:
         self.outcomes: list[Outcome] = []
         self.teller: Teller | None = None
         self.recorder: Recorder | None = None
+        self.remains: threading.Thread | None = None
         self.unallotted: list[Job] = []
         self.starter_lost = False
         self.stopped: int | None = None

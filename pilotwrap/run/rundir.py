@@ -50,11 +50,16 @@ def new_run_id(now: float) -> str:
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + os.urandom(4).hex()
 
 
+def shard(run_id: str) -> str:
+    """Return the folder, of 256, that a run lies in: no single one gets all runs of a machine."""
+    return f"{zlib.crc32(run_id.encode()) & 0xFF:02x}"
+
+
 def make(parent: Path, run_id: str) -> RunDirectory:
     """Make and lock the directory; BadInputError when the run exists, SiteEnvironmentError when it cannot be made."""
     if not run_id or run_id.startswith(".") or set(run_id) - _SAFE:
         raise BadInputError(f"run id {run_id!r}", why="it must be letters, digits, '.', '_' and '-'")
-    path = parent.resolve() / f"{zlib.crc32(run_id.encode()) & 0xFF:02x}" / run_id
+    path = parent.resolve() / shard(run_id) / run_id
     try:
         path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
         path.mkdir(mode=_MODE)
