@@ -29,7 +29,7 @@ def test_an_mpi_job_runs_over_both_nodes_and_is_told_once(
     panda_id = worker.put(["sh", "-c", line], mode="mpi", nodes=2, ranks_per_node=4, outputs=[{"lfn": "out.txt"}])
     worker.start(within=within)
     assert worker.ended() == "COMPLETED", worker.log
-    job = worker.listed(panda_id)
+    job = worker.verdict(panda_id)
     assert (job["state"], job["reports"]) == ("finished", 1), worker.log
     nodes = worker.slurm.nodes
     assert sorted(worker.printed(panda_id)) == [f"rank {r} of 8 on {nodes[r // 4]}" for r in range(8)]

@@ -92,6 +92,11 @@ class Worker:
         """Tell whether the server has the job's terminal state."""
         return self.listed(panda_id)["state"] in ENDED
 
+    def verdict(self, panda_id: int) -> Listed:
+        """Wait for the job's terminal state at the server, which is `holding` for a moment, and return the job."""
+        until(lambda: self.told(panda_id), f"told; {self.log}")
+        return self.listed(panda_id)
+
     def report(self) -> Mapping[str, Any]:
         """Return the RunReport that the worker printed."""
         found: Mapping[str, Any] = json.loads((self.home / "report.json").read_text())
@@ -100,6 +105,10 @@ class Worker:
     def ended(self) -> str:
         """Wait for the batch job's end and return its state."""
         return self.slurm.wait(self.job_id)
+
+    def done(self) -> None:
+        """Wait for the starter's end in a lasting script."""
+        until((self.home / "code").exists, f"the starter's end; {self.log}", 60)
 
     @property
     def log(self) -> str:
