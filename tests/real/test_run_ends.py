@@ -1,5 +1,7 @@
 """The run's end from outside, over two nodes: by TERM, by scancel, by the time limit; told within 5 s, nothing left."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pilotwrap.lab.process import LabProcess
 __all__ = ["lab", "worker"]
 
 TOLD_S = 5.0
+STOPPED = "the run was stopped while it ran"
 ENDING_S = 30
 """Slurm looks at its jobs' limits twice a minute (PERIODIC_TIMEOUT of its controller)."""
 
@@ -36,16 +39,18 @@ def _waiting(worker: Worker, program: Path, minutes: int) -> int:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def timed(slurm: Slurm, lab: LabProcess, mpi_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Timed]:
+def timed(
+    slurm: Slurm, lab: LabProcess, mpi_program: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Timed]:
     """Start both before all other tests, for their minute is long."""
     planned, surprised = (Worker(slurm, lab, tmp_path_factory.mktemp(name)) for name in ("planned", "surprised"))
     begun_at = time.monotonic()
-    ids = [_waiting(planned, mpi_program, 1), _waiting(surprised, mpi_program, 5)]
-    surprised.running(ids[1], lines=2)
+    planned_id, surprised_id = _waiting(planned, mpi_program, 1), _waiting(surprised, mpi_program, 5)
+    surprised.running(surprised_id, lines=2)
     slurm.run(["scontrol", "update", f"JobId={surprised.job_id}", "TimeLimit=1"])
-    yield Timed(planned, surprised, *ids, begun_at)
-    for worker in (planned, surprised):
-        worker.end()
+    yield Timed(planned, surprised, planned_id, surprised_id, begun_at)
+    planned.end()
+    surprised.end()
 
 
 def term(worker: Worker) -> None:
@@ -69,6 +74,19 @@ def test_a_stop_is_told_within_five_seconds(
     worker.nothing_left()
     job = worker.listed(panda_id)
     assert (job["state"], job["reports"]) == ("failed", 1), (job, worker.log)
+    assert STOPPED in job["pilot_error_diag"], job
+    assert worker.flush()["told"] == 0
+
+
+def test_the_end_of_the_step_around_it_is_told_by_flush(worker: Worker, mpi_program: Path) -> None:
+    """TERM to srun is KILL to all that it started (measured): nobody of ours has a word."""
+    panda_id = worker.put([str(mpi_program), "600"], mode="mpi", nodes=2, ranks_per_node=2)
+    worker.start("--jobs", "1", within=IN_A_STEP, tasks_per_node=2, lasting=True)
+    worker.running(panda_id, lines=4)
+    os.kill(worker.one("srun "), signal.SIGTERM)
+    worker.nothing_left(25)
+    worker.flush()
+    assert worker.verdict(panda_id)["reports"] == 1
     assert worker.flush()["told"] == 0
 
 

@@ -71,7 +71,14 @@ class Worker:
         words += ["--origin", at.origin, "--run-dir", str(self.home / "runs")]
         return [*PROGRAM, *words, "--storage", str(self.home / "storage.json"), *options]
 
-    def start(self, *options: str, within: Sequence[str] = (), minutes: int = 5, lasting: bool = False, tasks_per_node: int = 4) -> int:
+    def start(
+        self,
+        *options: str,
+        within: Sequence[str] = (),
+        minutes: int = 5,
+        lasting: bool = False,
+        tasks_per_node: int = 4,
+    ) -> int:
         """Submit the batch job: its script becomes the starter, or the words of `within` and it.
 
         A `lasting` script outlives the starter, so that it is not Slurm who cleans up.
