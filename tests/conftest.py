@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["real.slurm", "real.mpi", "real.image", "golden.compare"]
+pytest_plugins = ["real.slurm", "real.mpi", "real.image", "golden.compare", "golden.patience"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
