@@ -8,6 +8,7 @@ import sys
 
 from pilotwrap import __version__
 from pilotwrap.host import subreaper, wire, words
+from pilotwrap.host.controller import start_controller
 from pilotwrap.host.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -47,13 +48,14 @@ def main(given: "List[str]", controller: "List[str]") -> int:
         "tty": os.isatty(2),
         "enter": enter,
     }
-    # loaded while nothing waits yet, but only by those who get this far
-    from pilotwrap.host.starting import Starter
-
     try:
-        return Starter(argv, hello).run()
+        started = start_controller(argv)
     except LaunchError as error:
         return _refuse(IMAGE_EXIT, "cannot %s: %s; is the way into the image right?" % (error.what, error.strerror))
+    # loaded while the controller loads its own
+    from pilotwrap.host.starting import Starter
+
+    return Starter(argv, started, hello).run()
 
 
 def parted(given: "List[str]") -> "Tuple[List[str], List[str]]":

@@ -8,7 +8,6 @@ import time
 from pilotwrap import __version__
 from pilotwrap.host import descendants, ward, wire
 from pilotwrap.host.channel import Inbox, Outbox
-from pilotwrap.host.controller import start_controller
 from pilotwrap.host.crew import Crew
 from pilotwrap.host.keeper import failure
 from pilotwrap.host.launch import own_environment
@@ -18,7 +17,7 @@ from pilotwrap.host.wakeup import Wakeup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Callable, Dict, List, Optional
+    from typing import Callable, Dict, List, Optional, Tuple
 else:
     import _signal
 
@@ -59,13 +58,13 @@ NEVER_SPOKE = "the controller %s before its first word; try the way into the ima
 class Starter:
     """A running starter; `run` returns the exit code."""
 
-    def __init__(self, argv: "List[str]", hello: "Dict[str, object]") -> None:
+    def __init__(self, argv: "List[str]", started: "Tuple[int, int, int]", hello: "Dict[str, object]") -> None:
         self._argv = argv
         self._entered = bool(hello["enter"])
         self._environment = own_environment()
         self._poll = select.poll()
         self._wakeup = Wakeup([_signal.SIGCHLD, *STOPPING])
-        self._controller, to_fd, from_fd = start_controller(argv)
+        self._controller, to_fd, from_fd = started
         self._out = Outbox(to_fd, self._poll)
         self._in = Inbox(from_fd)
         self._crew = Crew(self._talking)
