@@ -7,7 +7,7 @@ from pilotwrap.plan.binding import bindings
 from pilotwrap.plan.limits import limits
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import ALL_MASKS
-from pilotwrap.site.launchers.listing import LauncherKind, launcher_named
+from pilotwrap.site.launchers.listing import WIRING, LauncherKind, launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.listing import passed_on
 
@@ -65,7 +65,7 @@ def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankV
     facts, job = request.allocation.head.launcher, request.job
     kind = launcher_named(facts.command, facts.flavour)
     if len(hosts) == 1 and job.mode != "mpi":
-        own = Launch(argv=(), unset=ALL_MASKS, keep=passed_on())
+        own = Launch(argv=(), unset=(*ALL_MASKS, *WIRING), keep=passed_on())
         return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
     if kind is None:
         what = "an MPI job needs a launcher" if job.mode == "mpi" else f"{len(hosts)} nodes need a launcher"
@@ -73,7 +73,7 @@ def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankV
             what, why="neither srun (in an allocation) nor MPICH's mpiexec is on PATH", remedy="load the site's module"
         )
     launch = kind.command(_launch_request(request, kind, hosts))
-    launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *ALL_MASKS)})
+    launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *ALL_MASKS, *WIRING)})
     because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=f"{facts.path} is there")
     return launch, kind.VARIABLES, because
 

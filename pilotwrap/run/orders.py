@@ -3,6 +3,7 @@
 from typing import Any
 
 from pilotwrap.model.plan import Binding, Plan
+from pilotwrap.site.accelerators.vendors import ALL_MASKS
 
 OUTPUT_CAP = 16 * 1024 * 1024
 """Bytes kept of a rank's stdout, and of its stderr; the log tarball takes no more either (a guess)."""
@@ -49,7 +50,8 @@ def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
         "argv": [*plan.container.argv, *plan.command],
         "keep": list(plan.launch.keep),
         "env": plan.launch.env,
-        "unset": [name for name in plan.launch.unset if not name.startswith("SLURM_")],
+        # the launcher's own words to each rank are as new as the rank; a device mask of its is not the plan's
+        "unset": list(ALL_MASKS),
         "cwd": payload.cwd,
         "grace_s": plan.limits.kill_grace_s,
         "results": results,

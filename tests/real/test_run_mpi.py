@@ -66,3 +66,17 @@ def test_a_stop_during_the_survey_takes_no_job(worker: Worker, mpi_program: Path
     worker.nothing_left()
     assert worker.listed(panda_id)["state"] == "activated"
     assert (worker.home / "code").read_text() == "143\n", worker.log
+
+
+@pytest.mark.parametrize("mode", ["copies", "mpi"])
+def test_the_wiring_of_the_step_around_us_does_not_reach_a_payload(
+    worker: Worker, mpi_program: Path, mode: str
+) -> None:
+    """We are rank 0 of 1 of an MPI step ourselves, which the payload must not take for its own."""
+    panda_id = worker.put([str(mpi_program), "0"], mode=mode, nodes=1, ranks_per_node=2)
+    worker.start(within=(*IN_A_STEP, "--mpi=pmi2"))
+    assert worker.ended() == "COMPLETED", worker.log
+    assert worker.verdict(panda_id)["state"] == "finished", worker.listed(panda_id)
+    expected = {"copies": ["rank 0 of 1 on node1"], "mpi": ["rank 0 of 2 on node1", "rank 1 of 2 on node1"]}
+    printed = {line for path in worker.run_dir.glob("jobs/*/stdout*") for line in path.read_text().splitlines()}
+    assert sorted(printed) == expected[mode]

@@ -14,6 +14,10 @@ PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
 LOOKS = Looks(variables=("PMI_*", "PMI2_*", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"), programs=PROGRAMS)
 VARIABLES = RankVariables(rank=("PMI_RANK",), local_rank=("MPI_LOCALRANKID",), size=("PMI_SIZE",))
 PASSED_ON: tuple[str, ...] = ("PMI_*", "PMI2_*", "MPI_*", "MPICH_*", "HYDRA_*", "HYDI_*", "FI_*", "UCX_*")
+WIRING: tuple[str, ...] = (
+    *("PMI_FD", "PMI_PORT", "PMI_ID", "PMI_RANK", "PMI_SIZE", "PMI_APPNUM", "HYDI_*"),
+    *("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+)
 UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB")
 
 

@@ -19,6 +19,10 @@ class LauncherKind(Protocol):
     LOOKS: Looks
     VARIABLES: RankVariables
     PASSED_ON: tuple[str, ...]
+    WIRING: tuple[str, ...]
+    """What it sets to wire one rank up with the others: poison to any process that is not this rank (MPICH takes
+    PMI_FD at its word)."""
+
     UNSET: tuple[str, ...]
 
     def mpi_types(self, snapshot: Snapshot, /) -> tuple[str, ...]:
@@ -31,6 +35,9 @@ class LauncherKind(Protocol):
 SRUN: LauncherKind = srun
 HYDRA: LauncherKind = hydra
 LAUNCHERS: tuple[LauncherKind, ...] = (SRUN, HYDRA)
+
+WIRING: tuple[str, ...] = tuple(sorted({name for kind in LAUNCHERS for name in kind.WIRING}))
+"""Of the step that we may be a rank of ourselves; no payload and no launcher of ours may see it."""
 
 
 def launcher_named(name: LauncherName, flavour: Flavour | None) -> LauncherKind | None:

@@ -20,6 +20,10 @@ VARIABLES = RankVariables(
     rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",), host=("SLURMD_NODENAME",)
 )
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
+WIRING: tuple[str, ...] = (
+    *("PMI_FD", "PMI_JOBID", "PMI_RANK", "PMI_SIZE", "PMI_SPAWNED", "PMI_CONTROL_*", "PMI_LOCAL_*"),
+    *("PMIX_NAMESPACE", "PMIX_RANK", "PMIX_SERVER_*", "PALS_*"),
+)
 UNSET: tuple[str, ...] = (
     "SLURM_CPU_BIND*",
     "SLURM_CPUS_PER_TASK",
