@@ -141,7 +141,8 @@ class PandaClient:
                 remedy="" if ";" in answer.detail else "use one with the role production",
             )
         if not answer.accepted:
-            raise ServerError("the server does not take reports", why=answer.detail)
+            remedy = "" if ";" in answer.detail else "try again later, or tell those who run it"
+            raise ServerError("the server does not take reports", why=answer.detail, remedy=remedy)
 
     def check_alive(self, deadline: float) -> None:
         """Make sure that a PanDA server answers; raises ServerError."""

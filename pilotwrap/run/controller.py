@@ -13,7 +13,7 @@ from pilotwrap.detect.node import node_facts
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.report import RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
-from pilotwrap.plan.ledger import ledger_of
+from pilotwrap.plan.ledger import ledger_of, possible
 from pilotwrap.plan.limits import limits
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.job import Job, rules_for
@@ -243,6 +243,8 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     around = driver.around
     if around.server is None or options.worker is None:
         raise UsageError("no server to fetch from")
+    if not possible(driver.ledger, options.worker):
+        raise BadInputError("no node here has what the spec asks for each job", remedy="ask for less")
     server = around.server
 
     def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here

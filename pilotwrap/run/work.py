@@ -9,7 +9,7 @@ from pilotwrap.model.job import JobSpec
 from pilotwrap.model.reasons import NODE_REASONS
 from pilotwrap.panda.client import Wanted
 from pilotwrap.panda.job import PandaJob, UnrunnableJob
-from pilotwrap.plan.ledger import slots
+from pilotwrap.plan.ledger import possible, slots
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.fetcher import Fetched, Fetcher
 from pilotwrap.run.job import Job, rules_for
@@ -127,7 +127,8 @@ class PandaWork:
         spec = self._worker
         if isinstance(fetched, PandaJob):
             spec = worker_shape(self._worker, fetched)
-            self._expected = spec
+            # one that can never fit says nothing of the next
+            self._expected = spec if possible(self._driver.ledger, spec) else self._worker
         rules = rules_for(spec, self._driver.around.rules)._replace(jitter=random.random())  # noqa: S311 - spreads
         directory = self._driver.around.run.job(name)
         self._driver.take(Job(name, spec, directory, State(rules=rules), fetched))
