@@ -158,9 +158,13 @@ class Keeper:
             self._wakeup.arrived()
 
     def _drain(self, fd: int) -> bool:
-        """Take what is there; false at the end of it."""
+        """Take what is there; false at the end of it, which a payload that lives on may have reached already."""
         data = os.read(fd, 65536)
-        self._sinks[fd].feed(data)
+        if data:
+            self._sinks[fd].feed(data)
+        elif fd not in self._ended:
+            self._ended.add(fd)
+            self._poll.unregister(fd)
         return bool(data)
 
     def _obey(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -298,3 +299,13 @@ def test_the_words_of_all_messages_stand_in_the_wire_table(talk: Talk) -> None:
         assert set(message) == {"event", *wire.EVENTS[message["event"]]}, json.dumps(message)[:300]
         if message["event"] == "snapshot":
             break
+
+
+def test_a_payload_that_closed_its_outputs_costs_its_keeper_nothing(talk: Talk, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    files = {"stdout": str(tmp_path / "out"), "stderr": str(tmp_path / "err")}
+    talk.spawn(["sh", "-c", "exec >&- 2>&-; sleep 2"], **files)
+    assert ended(talk)["exit_code"] == 0
+    assert talk.finish()[0] == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
