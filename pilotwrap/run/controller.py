@@ -19,7 +19,7 @@ from pilotwrap.run.driver import Driver
 from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
-from pilotwrap.run.rundir import RunDirectory, make, new_run_id, write_file
+from pilotwrap.run.rundir import RunDirectory, make, new_run_id, open_to, write_file
 from pilotwrap.run.state import Rules, State
 from pilotwrap.run.summary import RunEnd, exit_code, run_report
 from pilotwrap.run.surroundings import Server, Surroundings
@@ -164,7 +164,7 @@ def _surroundings(
         server=server,
         storage=_storage(options),
         transformations=_transformations(options),
-        user=_user(options.payload_user),
+        user=_user(options.payload_user, run),
     )
 
 
@@ -215,8 +215,8 @@ def _transformations(options: RunOptions) -> Any:  # noqa: ANN401 - likewise
     return TransformationCache(time.monotonic)
 
 
-def _user(name: str | None) -> dict[str, Any] | None:
-    """Return whom payloads run as; BadInputError for an unknown user, or when we are not root."""
+def _user(name: str | None, run: RunDirectory) -> dict[str, Any] | None:
+    """Return whom payloads run as; BadInputError for an unknown user, one without a way in, or when we are not root."""
     if name is None:
         return None
     import pwd
@@ -227,7 +227,9 @@ def _user(name: str | None) -> dict[str, Any] | None:
         raise BadInputError(f"no user {name!r} on this host", remedy="give another --payload-user") from error
     if os.geteuid() != 0:
         raise BadInputError("--payload-user needs root", remedy="leave it out: payloads run as you")
-    return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": os.getgrouplist(name, entry.pw_gid)}
+    groups = os.getgrouplist(name, entry.pw_gid)
+    open_to(run, entry.pw_uid, groups)
+    return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": groups}
 
 
 def _work(driver: Driver, options: RunOptions) -> PandaWork:

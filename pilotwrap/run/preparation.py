@@ -16,6 +16,7 @@ from pilotwrap.plan.request import PlanRequest
 from pilotwrap.run.job import Job
 from pilotwrap.run.orders import Payload, shim_file
 from pilotwrap.run.rundir import write_file
+from pilotwrap.run.shellline import argv_of
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.transfer import Terms, Transfer
 
@@ -88,7 +89,7 @@ def _panda_command(job: Job, around: Surroundings, terms: Terms) -> tuple[str, .
     line = prepare_transformation(
         fetched.transformation, fetched.parameters, job.directory, around.transformations, terms
     )
-    return ("/bin/sh", "-c", line)
+    return argv_of(line)
 
 
 def _bring(transfers: list[Transfer], directory: Path, terms: Terms) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def make(parent: Path, run_id: str) -> RunDirectory:
         path.mkdir(mode=_MODE)
         for name in ("jobs", "plans"):
             (path / name).mkdir(mode=_MODE)
+        lock_fd = _locked(path)
     except FileExistsError as error:
         raise BadInputError(f"the run {run_id} exists already at {path}") from error
     except OSError as error:
@@ -73,7 +75,25 @@ def make(parent: Path, run_id: str) -> RunDirectory:
             why=error.strerror or str(error),
             remedy="name another with --run-dir",
         ) from error
-    return RunDirectory(path=path, run_id=run_id, lock_fd=_locked(path))
+    return RunDirectory(path=path, run_id=run_id, lock_fd=lock_fd)
+
+
+def open_to(run: RunDirectory, uid: int, gids: Collection[int]) -> None:
+    """Let another user pass through to the jobs' own directories; BadInputError where the way there is closed to it.
+
+    It may pass, not list, and all other files there stay readable by us alone.
+    """
+    for folder in (run.path.parent, run.path, run.path / "jobs"):
+        folder.chmod(0o711)
+    for folder in run.path.parents:
+        said = folder.stat()
+        shift = 6 if said.st_uid == uid else 3 if said.st_gid in gids else 0
+        if not said.st_mode >> shift & 1:
+            raise BadInputError(
+                f"the payload's user {uid} cannot enter {folder}",
+                why=f"its mode is {said.st_mode & 0o7777:04o}",
+                remedy="give a --run-dir that this user can reach",
+            )
 
 
 def _locked(path: Path) -> int:
