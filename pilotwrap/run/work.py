@@ -68,7 +68,9 @@ class PandaWork:
         """Ask if it is time and something fits; return in how many seconds to look again."""
         if self.over or self._asking or self._driver.unallotted:
             return LAST_PAUSE_S
-        count = slots(self._driver.ledger, self._expected)
+        # those whose record is being written have no cores yet, but will
+        coming = sum(job.state.phase == "recording" for job in self._driver.jobs.values())
+        count = slots(self._driver.ledger, self._expected) - coming
         if self._terms.jobs is not None:
             count = min(count, self._terms.jobs - self.fetched)
         if count < 1:
