@@ -89,11 +89,8 @@ class Run:
 
     @property
     def journal(self) -> list[dict[str, Any]]:
-        found = []
-        for path in self.folder.glob("runs/??/*/journal.jsonl"):
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                found.append(json.loads(line))
-        return found
+        paths = self.folder.glob("runs/??/*/journal.jsonl")
+        return [json.loads(line) for path in paths for line in path.read_bytes().split(b"\n")[:-1]]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.journal if event["event"] == name]

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from panda.scripted_server import ScriptedServer, hangs, says
 
 from .rig import FINAL, Rig, Run, states, until
