@@ -48,6 +48,9 @@ class Crew:
         if self._cgroup_base is None:
             self._cgroup_base = cgroup.parent()
         read, write = os.pipe()
+        # wait4 loads this when it reports the usage: here once, in a keeper for each job anew
+        import resource  # noqa: F401 - for its loading alone
+
         pid = self._fork()
         if pid == 0:
             os.close(write)
