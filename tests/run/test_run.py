@@ -119,14 +119,19 @@ def test_wait_for_work_takes_what_comes_late(rig: Rig) -> None:
 
 
 def test_a_fault_of_the_node_takes_no_further_job(rig: Rig) -> None:
-    spec = rig.path / "worker.json"
-    spec.write_text(json.dumps({"command": ["true"], "mode": "mpi", "launcher_options": ["--no-such-option-at-all"]}))
-    jobs = rig.put(*[{**rig.sh("true"), "mode": "mpi", "launcher_options": ["--no-such-option"]}] * (3 * CORES))
-    ended = rig.run("--json")
-    if ended.code == 1:
-        pytest.skip("no launcher here refuses an option: apt-get install mpich")
+    run = rig.start("--json", "--wait-for-work", "30")
+    until(lambda: (directory := run.directory) and (directory / "journal.jsonl").exists())
+    assert run.directory is not None
+    folder = run.directory / "jobs"
+    folder.rename(folder.with_name("away"))
+    folder.write_text("no folder any more")
+    jobs = rig.put(*[rig.sh("true")] * (4 * CORES))
+    ended = run.end()
     assert ended.code == 3, ended
-    assert any(states(rig.job(one)) == ["activated"] for one in jobs)
+    assert ended.report["reason"] == "environment"
+    fetched = [one for one in jobs if states(rig.job(one)) != ["activated"]]
+    assert 0 < len(fetched) <= 2 * CORES
+    assert {job["state"] for job in rig.final(*fetched)} == {"failed"}
 
 
 SECRET_NAMES = ("PANDA_AUTH_TOKEN", "PANDA_AUTH_TOKEN_KEY", "X509_USER_PROXY", "HARVESTER_SECRET")
