@@ -14,12 +14,15 @@ def secret(name: str) -> bool:
 
 
 def chosen(environment: "Dict[str, str]", patterns: "Iterable[str]") -> "Dict[str, str]":
-    """Return the variables which a pattern allows (a trailing `*` is a prefix) and whose name is no secret's."""
+    """Return the variables which a pattern allows (a trailing `*` is a prefix) and whose name is no secret's.
+
+    One that is named in full passes all the same: it is meant (the wiring of an MPI, `PMI_SHARED_SECRET`).
+    """
     wanted = list(patterns)
     exact = {pattern for pattern in wanted if not pattern.endswith("*")}
     prefixes = tuple(pattern[:-1] for pattern in wanted if pattern.endswith("*"))
     return {
         name: value
         for name, value in environment.items()
-        if (name in exact or name.startswith(prefixes)) and not secret(name)
+        if name in exact or (name.startswith(prefixes) and not secret(name))
     }

@@ -25,9 +25,7 @@ def devices(place: "Callable[[str], str]") -> "List[Dict[str, object]]":
     return found
 
 
-def _device(
-    address: str, event: "Dict[str, str]", base: str, place: "Callable[[str], str]"
-) -> "Dict[str, object]":
+def _device(address: str, event: "Dict[str, str]", base: str, place: "Callable[[str], str]") -> "Dict[str, object]":
     vendor, _, device = event.get("PCI_ID", "").lower().partition(":")
     folder = base + "/" + address
     numa = attribute(folder + "/numa_node").strip()

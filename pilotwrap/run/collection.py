@@ -8,13 +8,20 @@ from pilotwrap.model.errors import PilotwrapError, StageOutError
 from pilotwrap.model.report import FileReport
 from pilotwrap.panda.job import LogFile, PandaJob
 from pilotwrap.run.events import Files, StagedOut, StageOutFailed
-from pilotwrap.run.job import Job
+from pilotwrap.run.job import USAGE_NAME, Job, path_url
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.transfer import Outgoing, Terms
 
 STAGE_S = 6 * 3600.0
-USAGE_NAME = "memory_monitor_summary.json"
-"""What PanDA's pilot calls the resource use beside the payload's log."""
+
+
+class _PartlyError(Exception):
+    """Some files travelled before one did not."""
+
+    def __init__(self, files: dict[str, FileReport], why: PilotwrapError) -> None:
+        super().__init__(str(why))
+        self.files = files
+        self.why = why
 
 
 def collect(job: Job, around: Surroundings, *, outputs: bool, log: bool) -> StagedOut | StageOutFailed:
@@ -27,6 +34,9 @@ def collect(job: Job, around: Surroundings, *, outputs: bool, log: bool) -> Stag
             continue
         try:
             files.update(bring(job, around, terms))
+        except _PartlyError as error:
+            files.update(error.files)
+            trouble = trouble or str(error.why)
         except PilotwrapError as error:
             trouble = trouble or str(error)
     said: Files = {lfn: file.model_dump() for lfn, file in files.items()}
@@ -42,13 +52,14 @@ def _outputs(job: Job, around: Surroundings, terms: Terms) -> dict[str, FileRepo
 
     done = stage_out(going, job.directory, terms)
     if done.error:
-        raise done.error
+        raise _PartlyError(done.files, done.error)
     return done.files
 
 
 def _places(job: Job, around: Surroundings) -> list[tuple[str, str]]:
     if not isinstance(job.fetched, PandaJob):
-        return [(file.lfn, file.url) for file in job.spec.outputs if file.url]
+        places = [(file.lfn, file.url or (file.path and path_url(file.path))) for file in job.spec.outputs]
+        return [(lfn, url) for lfn, url in places if url]
     if job.fetched.outputs and around.storage is None:
         raise StageOutError(
             f"no place is known for output {job.fetched.outputs[0].lfn}",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilotwrap.detect.node import node_facts
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
-from pilotwrap.model.report import RunReport
+from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
 from pilotwrap.plan.ledger import ledger_of, possible
 from pilotwrap.plan.limits import limits
@@ -21,7 +21,7 @@ from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import RunDirectory, make, new_run_id, open_to, write_file
 from pilotwrap.run.state import Rules, State
-from pilotwrap.run.summary import RunEnd, exit_code, run_report
+from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
 from pilotwrap.run.survey import surveyed
 
@@ -60,7 +60,8 @@ class Outside(NamedTuple):
 
 def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: Outside) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
-    run = make(options.run_dir, new_run_id(time.time()))
+    began = time.time()
+    run = make(options.run_dir, new_run_id(began))
     snapshot, early = _first_words(link)
     if any(device.vendor.lower().endswith(NVIDIA) for device in snapshot.devices):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
@@ -78,7 +79,7 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     if driver.recorder:
         driver.recorder.close()
         _leave_nothing(driver)
-    end = _end(driver, work, stopper)
+    end = _end(driver, work, stopper, began)
     report = run_report(driver.reports, end)
     code = exit_code(driver.reports, end)
     with contextlib.suppress(SiteEnvironmentError):  # a full disk; whoever called still gets the report
@@ -310,7 +311,7 @@ def _take_specs(driver: Driver, options: RunOptions) -> None:
     driver.turn(0.0)
 
 
-def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper) -> RunEnd:
+def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper, began: float) -> RunEnd:
     error: PilotwrapError | None = work.error if work else None
     if driver.starter_lost:
         error = NodeUnusableError("the starter went away while the run was going on")
@@ -318,6 +319,21 @@ def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper) -> RunEnd:
         stopped=driver.stopped,
         stop_reason=stopper.reason,
         error=error,
-        outcomes=tuple(driver.outcomes),
+        outcomes=tuple(driver.outcomes.values()),
+        timeline=timeline(driver.reports, began, time.time()),
+        outcome_file=_outcome_file(driver),
         run_dir=str(driver.around.run.path),
     )
+
+
+def _outcome_file(driver: Driver) -> OutcomeFile | None:
+    """Write what happened to every rank of every job; None where the disk refuses it."""
+    import hashlib
+
+    text = "".join(f'{{"job":"{name}","outcome":{one.to_json()}}}\n' for name, one in driver.outcomes.items())
+    path = driver.around.run.path / "outcomes.jsonl"
+    try:
+        write_file(path, text)
+    except SiteEnvironmentError:
+        return None
+    return OutcomeFile(path=str(path), sha256=hashlib.sha256(text.encode()).hexdigest())

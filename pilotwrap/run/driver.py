@@ -47,7 +47,7 @@ class Driver:
         self.ledger = ledger
         self.jobs: dict[str, Job] = {}
         self.reports: list[JobReport] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: dict[str, Outcome] = {}
         self.teller: Teller | None = None
         self.recorder: Recorder | None = None
         self.remains: threading.Thread | None = None
@@ -274,7 +274,7 @@ class Driver:
         told = shim_results(self.around.run.path / "plans" / f"{job.name}.ranks") if job.plan else ()
         ended = outcome(tuple(job.ended.values()), told)
         job.outcome = ended
-        self.outcomes.append(ended)
+        self.outcomes[job.name] = ended
         self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:

@@ -15,6 +15,12 @@ from pilotwrap.run.state import NEVER, Rules, State
 if TYPE_CHECKING:
     from pilotwrap.panda.job import PandaJob, UnrunnableJob
 
+USAGE_NAME = "memory_monitor_summary.json"
+"""What PanDA's pilot calls the resource use beside the payload's log."""
+
+OWN_NAMES = frozenset({"stdout", "stderr", USAGE_NAME})
+"""Files that we write into a job's directory: no input and no output of its may bear these names."""
+
 OVERDUE_S = 60.0
 """How long after its wall time and its grace a payload's end may be on its way (a guess)."""
 
@@ -66,6 +72,11 @@ def rules_for(spec: JobSpec, rules: Rules) -> Rules:
     if spec.walltime_s is None:
         return rules
     return rules._replace(run_s=spec.walltime_s + rules.grace_s + OVERDUE_S)
+
+
+def path_url(path: str) -> str:
+    """Return a path of this machine as a URL."""
+    return Path(path).absolute().as_uri()
 
 
 def rank_of(spawn_id: str) -> int | None:

@@ -13,7 +13,7 @@ from pilotwrap.model.job import JobFile, JobSpec, Shape
 from pilotwrap.model.plan import Plan
 from pilotwrap.plan.plan import plan
 from pilotwrap.plan.request import PlanRequest
-from pilotwrap.run.job import Job
+from pilotwrap.run.job import OWN_NAMES, Job, path_url
 from pilotwrap.run.orders import Payload, shim_file
 from pilotwrap.run.rundir import write_file
 from pilotwrap.run.shellline import argv_of
@@ -29,6 +29,7 @@ STAGE_S = 6 * 3600.0
 def prepare(job: Job, around: Surroundings) -> Plan:
     """Make all that a job needs before its payload starts, and return its plan; raises PilotwrapError."""
     terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-in")
+    _refuse_own_names(job)
     _make_directory(job)
     if job.fetched is not None:
         command = _panda_command(job, around, terms)
@@ -66,6 +67,18 @@ def worker_shape(worker: JobSpec, fetched: PandaJob) -> JobSpec:
     return JobSpec(**{name: getattr(shape, name) for name in Shape.model_fields}, command=("/bin/sh",))
 
 
+def _refuse_own_names(job: Job) -> None:
+    """Refuse files that would be taken for ours, or overwrite them."""
+    files = job.fetched if job.fetched is not None else job.spec
+    for file in (*getattr(files, "inputs", ()), *getattr(files, "outputs", ())):
+        if file.lfn in OWN_NAMES:
+            raise BadInputError(
+                f"the job has a file named {file.lfn}",
+                why="pilotwrap writes one of that name beside it",
+                remedy="submit it with another name",
+            )
+
+
 def _make_directory(job: Job) -> None:
     try:
         job.directory.mkdir(mode=0o700)
@@ -100,7 +113,7 @@ def _bring(transfers: list[Transfer], directory: Path, terms: Terms) -> None:
 
 
 def _of_spec(file: JobFile) -> Transfer:
-    url = file.url or (Path(file.path).resolve().as_uri() if file.path else None)
+    url = file.url or (path_url(file.path) if file.path else None)
     if url is None:
         raise BadInputError(f"input {file.lfn} has neither url nor path", remedy="give one of them in the spec")
     return Transfer(lfn=file.lfn, url=url, size=file.size, adler32=file.adler32, sha256=file.sha256)

@@ -18,7 +18,6 @@ from pilotwrap.model.report import (
 )
 
 _INT = 2
-_MAX_TIMELINE = 50
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,22 @@ def exit_code(reports: Sequence[JobReport], end: RunEnd) -> int:
     return exit_code_of(codes)
 
 
+def timeline(reports: Sequence[JobReport], began: float, ended: float) -> tuple[TimelineEntry, ...]:
+    """Return when the run's first and last payloads started and ended; all times are seconds since the epoch."""
+    starts = [report.started_at for report in reports if report.started_at is not None]
+    ends = [report.ended_at for report in reports if report.ended_at is not None]
+    found = {"the run began": began, "the run was over": ended}
+    if starts and ends:
+        found |= {
+            "the first payload started": min(starts),
+            "the last payload started": max(starts),
+            "the first payload ended": min(ends),
+            "the last payload ended": max(ends),
+        }
+    ordered = sorted(found.items(), key=lambda entry: entry[1])
+    return tuple(TimelineEntry(at_s=round(at - began, 3), what=what) for what, at in ordered)
+
+
 def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:
     """Return the report, with as many jobs as fit, those that failed first."""
     failed_first = sorted(reports, key=lambda report: report.state == "finished")
@@ -71,7 +86,7 @@ def _report(kept: Sequence[JobReport], every: Sequence[JobReport], end: RunEnd, 
         jobs=tuple(kept),
         job_count=len(every),
         ranks=_ranks(end.outcomes),
-        timeline=end.timeline[:_MAX_TIMELINE],
+        timeline=end.timeline,
         usage=_usage(every),
         outcome=end.outcome_file,
         run_dir=end.run_dir,
@@ -114,7 +129,9 @@ def _reason(failed_first: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str
 def _ranks(outcomes: Sequence[Outcome]) -> tuple[RankCount, ...]:
     found: dict[tuple[Reason, int | None], list[str]] = {}
     for outcome in outcomes:
-        for rank in outcome.ranks:
+        # a launcher only repeats what its ranks said, where they said anything
+        told = [rank for rank in outcome.ranks if rank.rank is not None] or outcome.ranks
+        for rank in told:
             found.setdefault((rank.reason, rank.exit_code), []).append(
                 f"{rank.host}:{'launcher' if rank.rank is None else rank.rank}"
             )

@@ -19,7 +19,10 @@ LOOKS = Looks(variables=("PMIX_*", *_CRAY_SIGNS), commands=(Command("SLURM_JOB_I
 VARIABLES = RankVariables(
     rank=("SLURM_PROCID",), local_rank=("SLURM_LOCALID",), size=("SLURM_NTASKS",), host=("SLURMD_NODENAME",)
 )
-PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*")
+PASSED_ON: tuple[str, ...] = (
+    *("SLURM_*", "SLURMD_*", "PMI_*", "PMI2_*", "PMIX_*", "PALS_*", "MPICH_*", "FI_*", "UCX_*"),
+    "PMI_SHARED_SECRET",  # Cray's PMI: a rank's way to its peers, made by srun for this step alone
+)
 WIRING: tuple[str, ...] = (
     *("PMI_FD", "PMI_JOBID", "PMI_RANK", "PMI_SIZE", "PMI_SPAWNED", "PMI_CONTROL_*", "PMI_LOCAL_*"),
     *("PMIX_NAMESPACE", "PMIX_RANK", "PMIX_SERVER_*", "PALS_*"),
