@@ -59,6 +59,7 @@ class Ended:
 
     @property
     def report(self) -> dict[str, Any]:
+        assert self.out, self
         found = json.loads(self.out)
         assert isinstance(found, dict)
         return found

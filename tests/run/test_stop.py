@@ -162,7 +162,7 @@ def test_two_interrupts_end_it_at_once(rig: Rig) -> None:
 def test_a_signal_while_the_node_is_looked_at_is_no_fault_of_the_node(rig: Rig) -> None:
     rig.put(rig.sh(PLAIN))
     run = rig.start("--json")
-    until(lambda: run.controller, every_s=0.001)
+    until(lambda: run.made, every_s=0.001)
     signalled(run, signal.SIGTERM)
     ended = run.end()
     assert ended.code == 143
