@@ -18,6 +18,8 @@ from pilotwrap.model.report import (
 )
 
 _INT = 2
+MAX_DETAIL = 1000
+"""Characters of a sentence in the report; the whole one is in the run's own files."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:
     kept = len(failed_first)
     while True:
         report = _report(failed_first[:kept], reports, end, (reason, detail))
-        if len(report.to_json()) <= MAX_REPORT_BYTES or kept == 0:
+        if len(report.to_json().encode()) <= MAX_REPORT_BYTES:
             return report
+        if kept == 0:
+            return report.model_copy(update={"timeline": (), "ranks": ()})
         kept //= 2
 
 
@@ -81,9 +85,9 @@ def _report(kept: Sequence[JobReport], every: Sequence[JobReport], end: RunEnd, 
         version=__version__,
         state=_state(every, end),
         reason=why[0],
-        detail=why[1],
+        detail=why[1][:MAX_DETAIL],
         exit_code=max((report.exit_code for report in every if report.exit_code is not None), default=None),
-        jobs=tuple(kept),
+        jobs=tuple(job.model_copy(update={"detail": job.detail[:MAX_DETAIL]}) for job in kept),
         job_count=len(every),
         ranks=_ranks(end.outcomes),
         timeline=end.timeline,

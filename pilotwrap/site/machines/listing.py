@@ -27,6 +27,12 @@ class Machine(Value):
     recognised: dict[str, str] = {}
     """Variables and their values that prove this machine; all must fit, and none prove nothing."""
 
+    variables: dict[str, str] = {}
+    """Others that its default modules set, for a synthetic node."""
+
+    mpi_types: tuple[str, ...] = ()
+    """What its launcher says it can wire up."""
+
 
 def machines() -> tuple[Machine, ...]:
     """Return all machines, by name."""
@@ -59,6 +65,7 @@ def machine_snapshot(name: str, nodes: int) -> Snapshot:
         affinity=cpu_list(range(threads)),
         variables={
             **machine.recognised,
+            **machine.variables,
             **({"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": f"node[1-{nodes}]"} if slurm else {}),
         },
         files={
@@ -66,7 +73,7 @@ def machine_snapshot(name: str, nodes: int) -> Snapshot:
             "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list": FileSaid(text=siblings),
         },
         programs={machine.launcher: f"/usr/bin/{machine.launcher}"} if slurm else {},
-        commands=(CommandSaid(argv=("srun", "--mpi=list"), exit=0, output="MPI plugin types are...\n\tnone\n\tpmi2\n"),)
+        commands=(CommandSaid(argv=("srun", "--mpi=list"), exit=0, output="\n".join(machine.mpi_types)),)
         if slurm
         else (),
     )

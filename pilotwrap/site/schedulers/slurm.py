@@ -1,6 +1,7 @@
 """Slurm: the allocation by its variables, the time left by `squeue`, the step by our ancestors' titles."""
 
 import re
+from datetime import datetime
 
 from pilotwrap.model.node import Allocation
 from pilotwrap.model.snapshot import Snapshot
@@ -61,7 +62,18 @@ def allocation(snapshot: Snapshot) -> Allocation:
 
 def _time_left_s(snapshot: Snapshot) -> float | None:
     said = (command for command in snapshot.commands if command.words[:1] == ("squeue",) and command.exit == 0)
-    return next((seconds_of(command.output) for command in said), None)
+    asked = next((seconds_of(command.output) for command in said), None)
+    return asked if asked is not None else _until_end_time(snapshot)
+
+
+def _until_end_time(snapshot: Snapshot) -> float | None:
+    """Return what SLURM_JOB_END_TIME leaves (epoch seconds; Slurm 23.02 and later), where squeue says nothing."""
+    end = number_of(snapshot.variables.get("SLURM_JOB_END_TIME"))
+    try:
+        taken = datetime.fromisoformat(snapshot.taken_at.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+    return None if end is None else max(0.0, end - taken)
 
 
 def seconds_of(text: str) -> float | None:
