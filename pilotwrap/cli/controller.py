@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilotwrap import __version__
@@ -57,7 +58,7 @@ def _run(link: StarterLink, hello: Message) -> int:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = options_of(_namespace([str(word) for word in hello["words"]]))
+            options = options_of(_namespace(hello))
     except SystemExit as error:
         raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
     outside = Outside(progress=progress_on(sys.stderr, on=bool(hello["tty"])), probe=_probed)
@@ -71,10 +72,22 @@ def _probed() -> "ProbeSaid":
     return probed()
 
 
-def _namespace(words: list[str]) -> argparse.Namespace:
+def _namespace(hello: Message) -> argparse.Namespace:
+    """Return the words read, each path as seen from where the starter stands, and found in the image."""
     from pilotwrap.cli.main import parser_of
+    from pilotwrap.run.wall import NAMED_FILES, check_files
 
-    return parser_of("run").parse_args(words)
+    namespace = parser_of("run").parse_args([str(word) for word in hello["words"]])
+    stands = Path(hello["cwd"])
+    namespace.run_dir = stands / namespace.run_dir
+    for option in NAMED_FILES:
+        said = getattr(namespace, option)
+        if said:
+            paths = [stands / path for path in (said if isinstance(said, list) else [said])]
+            setattr(namespace, option, paths if isinstance(said, list) else paths[0])
+            if hello["enter"]:
+                check_files(option, paths)
+    return namespace
 
 
 def _finish(link: StarterLink, code: int, output: str | None, line: str) -> int:

@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--panda-queue", metavar="NAME", help="the queue to fetch from")
     add("--credential", type=Path, metavar="PATH", help="a token file, or an X.509 proxy (a PEM file)")
     add("--origin", metavar="VO.ROLE", help="what the token speaks for, e.g. atlas.production")
-    add("--ca", metavar="PATH", help="certificates that the server is checked against, instead of the system's")
+    add("--ca", type=Path, metavar="PATH", help="certificates to check the server against, instead of the system's")
     add("--label", default="managed", metavar="LABEL", help="prod_source_label of the jobs to fetch")
     add("--agent", choices=("direct", "pilot3"), default="direct", help="who runs a fetched job")
     add("--jobs", type=_count, metavar="N", help="fetch at most N jobs")
@@ -79,7 +79,7 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         panda_queue=namespace.panda_queue or (source.panda_queue if source else None),
         prod_source_label=source.prod_source_label if source else namespace.label,
         credential=_credential(namespace) or (specs[0].credential if fetching else None),
-        ca_path=namespace.ca,
+        ca_path=str(namespace.ca) if namespace.ca else None,
         jobs=namespace.jobs,
         wait_for_work_s=namespace.wait_for_work,
         run_dir=namespace.run_dir,

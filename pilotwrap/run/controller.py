@@ -19,7 +19,7 @@ from pilotwrap.run.driver import Driver
 from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
-from pilotwrap.run.rundir import RunDirectory, make, new_run_id, open_to, write_file
+from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
 from pilotwrap.run.state import Rules, State
 from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
@@ -61,7 +61,7 @@ class Outside(NamedTuple):
 def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: Outside) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
     began = time.time()
-    run = make(options.run_dir, new_run_id(began))
+    run = _run_directory(link, hello, options, new_run_id(began))
     snapshot, early = _first_words(link)
     if any(device.vendor.lower().endswith(NVIDIA) for device in snapshot.devices):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
@@ -85,6 +85,17 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     with contextlib.suppress(SiteEnvironmentError):  # a full disk; whoever called still gets the report
         write_file(run.report, report.to_json())
     return report, code
+
+
+def _run_directory(link: StarterLink, hello: Message, options: RunOptions, run_id: str) -> RunDirectory:
+    """Make the run's directory where the starter has it too."""
+    if not hello["enter"]:
+        return make(options.run_dir, run_id)
+    from pilotwrap.run.wall import bind, check_run_directory
+
+    run = make(options.run_dir, run_id, remedy=f"{bind(options.run_dir)}, or {NAME_ANOTHER}")
+    check_run_directory(link, run)
+    return run
 
 
 def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, outside: Outside) -> None:
@@ -163,7 +174,7 @@ def _surroundings(
         epoch=time.time() - time.monotonic(),
         stop_at=None if limit.stop_at is None else now + limit.stop_at,
         server=server,
-        storage=_storage(options),
+        storage=_storage(hello, options),
         transformations=_transformations(options),
         user=_user(options.payload_user, run),
     )
@@ -200,12 +211,17 @@ def _server(options: RunOptions) -> Server | None:
     )
 
 
-def _storage(options: RunOptions) -> Any:  # noqa: ANN401 - its type is imported only where it is needed
+def _storage(hello: Message, options: RunOptions) -> Any:  # noqa: ANN401 - its type is imported only where it is needed
     if options.storage is None:
         return None
     from pilotwrap.run.storage import read_storage_map
 
-    return read_storage_map(options.storage)
+    storage = read_storage_map(options.storage)
+    if hello["enter"]:
+        from pilotwrap.run.wall import check_storage
+
+        check_storage(storage)
+    return storage
 
 
 def _transformations(options: RunOptions) -> Any:  # noqa: ANN401 - likewise

@@ -14,6 +14,7 @@ from pathlib import Path
 from pilotwrap.model.errors import BadInputError, SiteEnvironmentError
 
 DEFAULT_PARENT = "pilotwrap-runs"
+NAME_ANOTHER = "name another with --run-dir"
 _MODE = 0o700
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -56,8 +57,11 @@ def shard(run_id: str) -> str:
     return f"{zlib.crc32(run_id.encode()) & 0xFF:02x}"
 
 
-def make(parent: Path, run_id: str) -> RunDirectory:
-    """Make and lock the directory; BadInputError when the run exists, SiteEnvironmentError when it cannot be made."""
+def make(parent: Path, run_id: str, remedy: str = NAME_ANOTHER) -> RunDirectory:
+    """Make and lock the directory; BadInputError when the run exists, SiteEnvironmentError when it cannot be made.
+
+    `remedy` is what the latter says to do.
+    """
     if not run_id or run_id.startswith(".") or set(run_id) - _SAFE:
         raise BadInputError(f"run id {run_id!r}", why="it must be letters, digits, '.', '_' and '-'")
     path = parent.resolve() / shard(run_id) / run_id
@@ -73,7 +77,7 @@ def make(parent: Path, run_id: str) -> RunDirectory:
         raise SiteEnvironmentError(
             f"the run directory {path} cannot be made",
             why=error.strerror or str(error),
-            remedy="name another with --run-dir",
+            remedy=remedy,
         ) from error
     return RunDirectory(path=path, run_id=run_id, lock_fd=lock_fd)
 
