@@ -52,6 +52,10 @@ DIED = (
     "the controller %s without a word; all it had started was ended; "
     "its unsent reports wait in the run directory; send them with: pilotwrap flush DIR"
 )
+# More than any banner (a guess): a program that is no way into an image may print for ever.
+GREETING_MOST = 65536
+
+NO_WAY_IN = "the way into the image only prints, and never starts pilotwrap; try it by hand: %s"
 NEVER_SPOKE = "the controller %s before its first word; try the way into the image by hand: %s"
 
 
@@ -72,6 +76,7 @@ class Starter:
         self._reports = Inbox(self._crew.report)
         self._snapshots: "Dict[int, tuple[Inbox, Dict[str, object]]]" = {}
         self._spoke = False
+        self._greeting = 0
         self._status: "Optional[int]" = None
         self._int_at = -SECOND_INT_S
         self._stopped_by = 0
@@ -143,8 +148,7 @@ class Starter:
             if self._exit is not None:
                 return
             if not self._spoke and not line.lstrip().startswith(b"{"):
-                # a runtime that greets on stdout
-                sys.stderr.write(line.decode("utf-8", "replace") + "\n")
+                self._greeted(line)
                 continue
             try:
                 self._obey(wire.message(line))
@@ -153,6 +157,15 @@ class Starter:
         if self._in.ended:
             self._poll.unregister(self._in.fd)
             self._kill_controller_at = self._kill_controller_at or time.monotonic() + 1.0
+
+    def _greeted(self, line: bytes) -> None:
+        """Pass on what a runtime prints before the controller speaks, but not without end."""
+        self._greeting += len(line)
+        if self._greeting <= GREETING_MOST:
+            sys.stderr.write(line.decode("utf-8", "replace") + "\n")
+        else:
+            _say(NO_WAY_IN % " ".join(self._argv))
+            self._end(IMAGE_EXIT, END_GRACE_S, 0.0)
 
     def _obey(self, order: "Dict[str, object]") -> None:
         self._spoke = True
