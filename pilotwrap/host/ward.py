@@ -96,7 +96,7 @@ class Ward:
             return
         now = time.monotonic()
         if self.status is not None or (self._kill_at is not None and now >= self._kill_at):
-            if not self._spared(now):
+            if not (self._spared(now) or self._in_grace(now)):
                 self._kill(now)
             self._reap()
         elif self._term_at is not None and now >= self._term_at:
@@ -130,6 +130,11 @@ class Ward:
             if self.status is None:
                 descendants.send(self.pid, _signal.SIGKILL)
         return now < self._spared_until
+
+    def _in_grace(self, now: float) -> bool:
+        """Whether those who got the signal with their leader have time left: a shell dies before what it waits for."""
+        in_time = self._kill_at is not None and now < self._kill_at
+        return in_time and self._reach == "group" and descendants.send_group(self.pid, 0)
 
     def _kill(self, now: float) -> None:
         if self._give_up_at is None:

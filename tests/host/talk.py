@@ -115,9 +115,22 @@ class Talk:
         self._ids += 1
         env = {"MARK": self.mark + "-payload", "READY": str(self.ready(self._ids)), **more.pop("env", {})}
         order = {
-            "do": "spawn", "id": self._ids, "argv": argv, "keep": ["PATH"], "env": env, "unset": [], "cwd": None,
-            "session": "new", "stdin": "null", "stdout": None, "stderr": None, "output_cap": 1 << 20,
-            "cpus": None, "user": None, "wall_s": None, "grace_s": 5.0,
+            "do": "spawn",
+            "id": self._ids,
+            "argv": argv,
+            "keep": ["PATH"],
+            "env": env,
+            "unset": [],
+            "cwd": None,
+            "session": "new",
+            "stdin": "null",
+            "stdout": None,
+            "stderr": None,
+            "output_cap": 1 << 20,
+            "cpus": None,
+            "user": None,
+            "wall_s": None,
+            "grace_s": 5.0,
         }
         self.say(**{**order, **more})
         return self._ids

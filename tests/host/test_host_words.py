@@ -72,8 +72,13 @@ def test_bytes_of_a_path_survive_the_wire(data: bytes) -> None:
 
 @given(st.dictionaries(st.text(alphabet="AB_KEYTOKEN", max_size=8), st.just("v"), max_size=8))
 def test_no_pattern_lets_a_secret_name_through(environment: dict[str, str]) -> None:
-    for patterns in (["*"], list(environment), ["A*", "K*", "T*"]):
+    for patterns in (["*"], [f"{name[:-1]}*" for name in environment], ["A*", "K*", "T*"]):
         assert not [name for name in names.chosen(environment, patterns) if names.secret(name)]
+
+
+def test_a_name_in_full_is_meant_whatever_it_says() -> None:
+    environment = {"PMI_SHARED_SECRET": "1", "PMI_OTHER_SECRET": "2"}
+    assert names.chosen(environment, ["PMI_*", "PMI_SHARED_SECRET"]) == {"PMI_SHARED_SECRET": "1"}
 
 
 @pytest.mark.parametrize(

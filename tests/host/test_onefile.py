@@ -24,7 +24,7 @@ sys.stdout.buffer.write(pack.packed())
 """
 STATS = "stat,lstat,fstat,newfstatat,statx"
 COUNTED = f"open,openat,{STATS},readlink,readlinkat,access,faccessat,faccessat2,getdents,getdents64"
-CONTROLLER = "#!/bin/sh\nread hello\nread snapshot\necho '{\"do\":\"finish\",\"exit_code\":0,\"output\":null}'\n"
+CONTROLLER = '#!/bin/sh\nread hello\nread snapshot\necho \'{"do":"finish","exit_code":0,"output":null}\'\n'
 
 
 @pytest.fixture

@@ -26,9 +26,18 @@ class Shim:
         self.mark = f"mark-{uuid.uuid4().hex}"
         self.ready = folder / "ready"
         self.order: dict[str, object] = {
-            "protocol": 1, "rank": ["NOT_SET", "R"], "local_rank": ["L"], "size": ["S"], "bindings": [],
-            "argv": ["true"], "keep": ["PATH"], "env": {"READY": str(self.ready), "MARK": self.mark}, "unset": [],
-            "cwd": None, "grace_s": 0.3, "results": str(folder),
+            "protocol": 1,
+            "rank": ["NOT_SET", "R"],
+            "local_rank": ["L"],
+            "size": ["S"],
+            "bindings": [],
+            "argv": ["true"],
+            "keep": ["PATH"],
+            "env": {"READY": str(self.ready), "MARK": self.mark},
+            "unset": [],
+            "cwd": None,
+            "grace_s": 0.3,
+            "results": str(folder),
         }
         self.variables = {"R": "5", "L": "1", "S": "8"}
 

@@ -116,8 +116,15 @@ def test_a_sysroot_is_read_in_place_of_this_machine(tmp_path: Path) -> None:
     first, second = snapshot["devices"]
     assert (first["address"], first["class"], first["vendor"]) == ("0000:01:00.0", "0x120000", "0x1002")
     assert second == {
-        "address": "0000:c1:00.0", "class": "0x030200", "vendor": "0x10de", "device": "0x1db6", "driver": "x",
-        "numa_node": 3, "local_cpus": "48-63", "render_nodes": [], "granted": None,
+        "address": "0000:c1:00.0",
+        "class": "0x030200",
+        "vendor": "0x10de",
+        "device": "0x1db6",
+        "driver": "x",
+        "numa_node": 3,
+        "local_cpus": "48-63",
+        "render_nodes": [],
+        "granted": None,
     }
     assert snapshot["nvidia"] == {"0000:c1:00.0": "Model: a card\n"}
     assert snapshot["files"]["/proc/self/status"]["text"] == "Cpus_allowed_list:\t0-255\n"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from talk import Talk
+from talk import Talk, until
 
 from pilotwrap.host import __main__ as host_main
 from pilotwrap.host import wire
@@ -309,3 +309,12 @@ def test_a_payload_that_closed_its_outputs_costs_its_keeper_nothing(talk: Talk, 
     assert talk.finish()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_the_grace_is_also_for_whom_a_shell_waited(talk: Talk, tmp_path: Path) -> None:
+    saves = "trap 'sleep 0.3; echo saved; exit' TERM; touch $READY; sleep 60 & wait"
+    order = talk.spawn(["sh", "-c", 'sh -c "$1"; true', "sh", saves], stdout=str(tmp_path / "out"))
+    until(talk.ready(order).exists)
+    talk.say(do="signal", id=order, signal=15, grace_s=10.0)
+    assert ended(talk)["signal"] == 15
+    assert (tmp_path / "out").read_text() == "saved\n"
