@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "started by `pilotwrap run`"
 MISMATCH_EXIT = 3
+SITE_EXITS = (3, 4)
+"""A fault of the node or site, and one of the server (the contract's table)."""
 
 SWITCH_S = 0.0005
 """Threads that hand a job on wait for the interpreter's lock up to its switch interval; the default, 5 ms, was most of
@@ -63,7 +65,9 @@ def _run(link: StarterLink, hello: Message) -> int:
         raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
     outside = Outside(progress=progress_on(sys.stderr, on=bool(hello["tty"])), probe=_probed)
     report, code = controlled(link, hello, options, outside)
-    return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), "")
+    # who reads only the exit code's log sees why this node or site ran nothing
+    line = f"{report.reason}: {report.detail}" if code in SITE_EXITS and report.detail else ""
+    return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), line)
 
 
 def _probed() -> "ProbeSaid":

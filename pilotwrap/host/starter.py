@@ -9,11 +9,14 @@ import sys
 from pilotwrap import __version__
 from pilotwrap.host import subreaper, wire, words
 from pilotwrap.host.controller import start_controller
-from pilotwrap.host.launch import LaunchError
+from pilotwrap.host.launch import ALL_SIGNALS, LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import List, Tuple
+else:
+    import _signal
 
 BAD_INPUT_EXIT = 2
 IMAGE_EXIT = 3
@@ -48,6 +51,8 @@ def main(given: "List[str]", controller: "List[str]") -> int:
         "tty": os.isatty(2),
         "enter": enter,
     }
+    # until the loop that hears signals is there, none may end us: what was started would go on alone for a while
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     try:
         started = start_controller(argv)
     except LaunchError as error:

@@ -68,6 +68,7 @@ class Starter:
         self._environment = own_environment()
         self._poll = select.poll()
         self._wakeup = Wakeup([_signal.SIGCHLD, *STOPPING])
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])  # from here on they are heard
         self._controller, to_fd, from_fd = started
         self._out = Outbox(to_fd, self._poll)
         self._in = Inbox(from_fd)

@@ -38,6 +38,10 @@ RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 LOST_S = 20.0
 """How long jobs are still told of when the starter is gone and nobody waits; `flush` tells the rest (a guess)."""
 
+FIRST_S = 20.0
+"""How long the server may take to answer at all before the run gives up: a mistyped URL should not cost a minute, a
+server's restart (4 to 6 s measured) should not cost the run."""
+
 NVIDIA = "10de"
 """The PCI vendor whose devices are asked about by a library of its own."""
 
@@ -253,7 +257,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     """Make sure that we may report, send what dead runs left, and get ready to fetch."""
     from pilotwrap.panda.client import connected
     from pilotwrap.panda.spool import Spool
-    from pilotwrap.run.fetcher import FETCH_S, Fetcher
+    from pilotwrap.run.fetcher import Fetcher
     from pilotwrap.run.recorder import Recorder
     from pilotwrap.run.remains import mark, tell_remains
     from pilotwrap.run.teller import Teller
@@ -269,7 +273,7 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
         return connected(server.url, server.credential, server.ca_path)
 
-    _make_sure(driver, lambda: client().may_report(time.monotonic() + FETCH_S))
+    _make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
     driver.recorder = Recorder(Spool(around.run.path))
     mark(around.run)
     driver.remains = tell_remains(around.run, connected)

@@ -45,6 +45,9 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         results.mkdir(mode=0o700)
         shim = shim_file(made, payload_of(job, around), str(results))
         write_file(plans / f"{job.name}.shim.json", json.dumps(shim))
+        # a launcher and its shims run as the payload's user
+        _hand_over(results, around.user)
+        _give(plans / f"{job.name}.shim.json", around.user)
     _hand_over(job.directory, around.user)
     return made
 
@@ -144,9 +147,14 @@ def _request(job: Job, around: Surroundings, command: tuple[str, ...]) -> PlanRe
 
 
 def _hand_over(directory: Path, user: dict[str, Any] | None) -> None:
-    """Give the job's directory to the user whom the payload runs as."""
+    """Give a directory and all in it to the user whom the payload runs as."""
     if user is None:
         return
     for folder, _folders, files in os.walk(directory):
         for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118 - os.walk's own texts
-            os.chown(path, user["uid"], user["gid"], follow_symlinks=False)
+            _give(Path(path), user)
+
+
+def _give(path: Path, user: dict[str, Any] | None) -> None:
+    if user is not None:
+        os.chown(path, user["uid"], user["gid"], follow_symlinks=False)

@@ -87,7 +87,7 @@ def open_to(run: RunDirectory, uid: int, gids: Collection[int]) -> None:
 
     It may pass, not list, and all other files there stay readable by us alone.
     """
-    for folder in (run.path.parent, run.path, run.path / "jobs"):
+    for folder in (run.path.parent, run.path, run.path / "jobs", run.path / "plans"):
         folder.chmod(0o711)
     for folder in run.path.parents:
         said = folder.stat()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import requests
 
+from pilotwrap.host.pack import packed
 from pilotwrap.model.cpulist import cpus_of
 
 from .rig import Rig, Run, alive_under, states, until
@@ -192,6 +196,24 @@ def test_a_payload_user_runs_it_and_cannot_read_the_token(rig: Rig, tmp_path: Pa
     said = _words(run.folder)
     assert said.split()[0] == str(pwd.getpwnam("nobody").pw_uid)
     assert "LEAKED" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs payloads as another user: sudo")
+@pytest.mark.skipif(shutil.which("mpiexec.hydra") is None, reason="no MPICH: apt-get install mpich")
+def test_the_ranks_of_a_launcher_run_as_the_payload_user_too(rig: Rig, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.name.startswith(("pytest", "test_", "popen")):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    rig.put({"command": ["sh", "-c", "id -u; exit $PILOTWRAP_RANK"], "mode": "mpi", "ranks_per_node": 2})
+    starter = tmp_path / "starter.pyz"  # run by a Python that this user may run too
+    starter.write_bytes(packed())
+    words = ["run", "--enter", f"{sys.executable} -m", *rig.server_words, "--run-dir", str(tmp_path / "runs"), "--json"]
+    command = ["/usr/bin/python3", "-I", str(starter), *words, "--payload-user", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["reason"]) == (1, "payload-exit"), (done, _words(tmp_path))
+    assert "rank 1 on" in report["detail"]
+    assert _words(tmp_path).split() == [str(pwd.getpwnam("nobody").pw_uid)] * 2
 
 
 def _words(folder: Path) -> str:
