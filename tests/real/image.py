@@ -16,6 +16,7 @@ PACKAGES = "charliecloud mmdebstrap"
 # The settings of the host's apt that decide whether the same mirror can be reached from here.
 APT_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries", "Acquire::ForceIPv4")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+ONLY_HERE = "/etc/in-the-image"
 COMMAND = "#!/usr/bin/python3\nimport sys\n\nfrom pilotwrap.cli.main import program\n\nsys.exit(program())\n"
 
 
@@ -78,6 +79,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 @pytest.fixture(scope="session")
+def printed_starter(image: Image) -> Path:
+    """Give the starter's one file as the image itself prints it."""
+    printed = image.run(["pilotwrap", "starter"])
+    assert printed.returncode == 0, printed.stderr
+    path = image.directory.parent / "starter.pyz"
+    path.write_text(printed.stdout)
+    return path
+
+
+@pytest.fixture(scope="session")
 def image_directory(image: Image) -> Path:
     """Give the directory of an image that holds pilotwrap."""
     return image.directory
@@ -125,6 +136,7 @@ def _pilotwrap(directory: Path, scratch: Path) -> None:
     command = directory / "usr/local/bin/pilotwrap"
     command.write_text(COMMAND)
     command.chmod(0o755)
+    (directory / ONLY_HERE.lstrip("/")).touch()
 
 
 def _in(directory: Path) -> list[str]:
