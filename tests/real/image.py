@@ -33,8 +33,9 @@ class Image:
 
     @property
     def env(self) -> dict[str, str]:
-        """Return this process's environment with USER, without which ch-run refuses to start."""
-        return {**os.environ, "USER": os.environ.get("USER") or "root"}
+        """Return this process's environment with USER, which ch-run asks for, and /tmp the same on both sides."""
+        moved = {name: value for name, value in os.environ.items() if name != "TMPDIR"}  # it would become /tmp inside
+        return {**moved, "USER": os.environ.get("USER") or "root"}
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command in the image with an empty stdin and return it with its text, whatever its exit code."""
