@@ -58,27 +58,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_of(namespace: argparse.Namespace) -> RunOptions:
     """Return the words as values; raises BadInputError and UsageError."""
-    from pilotwrap.model.errors import BadInputError, UsageError
-    from pilotwrap.model.job import JobSpec
     from pilotwrap.run.options import RunOptions
 
-    specs = [read_spec(path) for path in namespace.spec]
-    fetching = [spec for spec in specs if spec.panda]
-    if len(fetching) > 1 or (fetching and len(specs) > 1):
-        raise BadInputError("a spec that fetches jobs stands alone", remedy="give one such --spec and no other")
-    source = fetching[0].panda if fetching else None
-    if namespace.agent == "pilot3":
-        raise UsageError("this release has no agent pilot3", remedy="use --agent direct")
-    if not specs and not namespace.server:
-        raise UsageError("nothing to run", remedy="give --spec FILE, or --server, --panda-queue and --credential")
-    worker = (specs[0] if specs else JobSpec(command=("/bin/sh",))) if namespace.server or fetching else None
+    specs = tuple(read_spec(path) for path in namespace.spec)
+    fetching = _fetching(specs)
+    _refuse_missing(namespace)
+    server, panda_queue, label = namespace.server, namespace.panda_queue, namespace.label
+    credential = _credential(namespace)
+    worker = _worker(specs) if server else fetching
+    if fetching and fetching.panda:
+        server, panda_queue = server or fetching.panda.server, panda_queue or fetching.panda.panda_queue
+        label, credential = fetching.panda.prod_source_label, credential or fetching.credential
     return RunOptions(
-        specs=tuple(specs),
+        specs=specs,
         worker=worker,
-        server=namespace.server or (source.server if source else None),
-        panda_queue=namespace.panda_queue or (source.panda_queue if source else None),
-        prod_source_label=source.prod_source_label if source else namespace.label,
-        credential=_credential(namespace) or (specs[0].credential if fetching else None),
+        server=server,
+        panda_queue=panda_queue,
+        prod_source_label=label,
+        credential=credential,
         ca_path=str(namespace.ca) if namespace.ca else None,
         jobs=namespace.jobs,
         wait_for_work_s=namespace.wait_for_work,
@@ -90,6 +87,33 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         harvester_id=namespace.harvester_id,
         worker_id=namespace.worker_id,
     )
+
+
+def _refuse_missing(namespace: argparse.Namespace) -> None:
+    """Raise UsageError for words that ask for nothing, or for what this release has not."""
+    from pilotwrap.model.errors import UsageError
+
+    if namespace.agent == "pilot3":
+        raise UsageError("this release has no agent pilot3", remedy="use --agent direct")
+    if not namespace.spec and not namespace.server:
+        raise UsageError("nothing to run", remedy="give --spec FILE, or --server, --panda-queue and --credential")
+
+
+def _fetching(specs: Sequence[JobSpec]) -> JobSpec | None:
+    """Return the spec that says where to fetch jobs; None: every spec is itself a job."""
+    from pilotwrap.model.errors import BadInputError
+
+    fetching = next((spec for spec in specs if spec.panda), None)
+    if fetching and len(specs) > 1:
+        raise BadInputError("a spec that fetches jobs stands alone", remedy="give one such --spec and no other")
+    return fetching
+
+
+def _worker(specs: Sequence[JobSpec]) -> JobSpec:
+    """Return the shape of jobs fetched from the server of the words: the first spec's, or one plain process."""
+    from pilotwrap.model.job import JobSpec
+
+    return specs[0] if specs else JobSpec(command=("/bin/sh",))
 
 
 def read_spec(path: Path) -> JobSpec:
