@@ -171,19 +171,30 @@ def _watch(kept: ward.Ward, wakeup: Wakeup, grace_s: float) -> str:
     for fd in [wakeup.fd, *lifeline.fds]:
         poll.register(fd, select.POLLIN)
     while not kept.gone:
-        waits = [wait for wait in (kept.wait_s(), lifeline.wait_s()) if wait is not None]
-        for fd, _what in poll.poll(int(max(0.0, min(waits)) * 1000) + 1 if waits else None):
+        for fd, _what in poll.poll(_sooner_ms(kept.wait_s(), lifeline.wait_s())):
             if fd == wakeup.fd:
-                for number in wakeup.arrived():
-                    if number != _signal.SIGCHLD:
-                        ended_by = ended_by or "ended by signal %d" % number
-                        kept.signal(_signal.SIGTERM, grace_s)
+                ended_by = _passed_on(kept, wakeup, grace_s, ended_by)
             elif not lifeline.read():
                 poll.unregister(fd)
         if lifeline.cut() and not kept.ending:
             ended_by = ended_by or "the head is gone"
             kept.signal(_signal.SIGTERM, grace_s)
         kept.advance()
+    return ended_by
+
+
+def _sooner_ms(*waits_s: "Optional[float]") -> "Optional[int]":
+    """Milliseconds until the first of the waits is over, as poll(2) wants them; None: for as long as it takes."""
+    known = [wait_s for wait_s in waits_s if wait_s is not None]
+    return int(max(0.0, min(known)) * 1000) + 1 if known else None
+
+
+def _passed_on(kept: ward.Ward, wakeup: Wakeup, grace_s: float, ended_by: str) -> str:
+    """End the payload for each signal that asks for it; who ended it, the first one counting."""
+    for number in wakeup.arrived():
+        if number != _signal.SIGCHLD:
+            ended_by = ended_by or "ended by signal %d" % number
+            kept.signal(_signal.SIGTERM, grace_s)
     return ended_by
 
 
