@@ -122,23 +122,27 @@ def _type_fits(argument: Argument, value: Json) -> None:
 
 
 def _cast_one(argument: Argument, value: Json) -> Json:
+    given: Json = [value] if argument.kind == "list" and not isinstance(value, list) else value
     try:
-        match argument.kind:
-            case "list":
-                return [int(str(item)) for item in (value if isinstance(value, list) else [value])]
-            case "int":
-                return int(str(value))
-            case "float" | "number":
-                return float(str(value))
-            case "bool" | "str" | "dict" | "any":
-                return value
+        return _converted(argument.kind, given)
     except ValueError:
-        shown = value if argument.kind != "list" or isinstance(value, list) else [value]
         wanted = "List" if argument.kind == "list" else argument.kind
         raise ArgumentRefusedError(
-            f"Type error: '{argument.name}' with value '{shown}' could not be casted to type {wanted} "
-            f"from {type(shown).__name__}."
+            f"Type error: '{argument.name}' with value '{given}' could not be casted to type {wanted} "
+            f"from {type(given).__name__}."
         ) from None
+
+
+def _converted(kind: Kind, value: Json) -> Json:
+    match kind:
+        case "list":
+            return [int(str(item)) for item in value] if isinstance(value, list) else value
+        case "int":
+            return int(str(value))
+        case "float" | "number":
+            return float(str(value))
+        case "bool" | "str" | "dict" | "any":
+            return value
 
 
 def _complete(expected: tuple[Argument, ...], given: Mapping[str, Json]) -> Arguments:
