@@ -6,7 +6,7 @@ import sqlite3
 from pilotwrap.lab.arguments import ArgumentRefusedError, Arguments, checked, signature
 from pilotwrap.lab.desk import Desk
 from pilotwrap.lab.envelope import Envelope, Json, PlainFailure, done, refused
-from pilotwrap.lab.rules import KILL, PILOT_STATES, Stored, Update, killed, ruling
+from pilotwrap.lab.rules import KILL, PILOT_STATES, PilotState, Stored, Update, killed, ruling
 
 UPDATE_SIGNATURE = signature(
     'job_id:int job_status:str job_output_report:str="" node:str=null cpu_consumption_time:int=null'
@@ -50,7 +50,7 @@ _FORCE = 9
 
 def update_job(desk: Desk, arguments: Arguments) -> Envelope:
     """Store what a pilot says of its job and answer with a command for it."""
-    state = next((each for each in PILOT_STATES if each == arguments.text("job_status")), None)
+    state = _pilot_state(arguments.text("job_status"))
     if state is None:
         shown = arguments.value("job_status")
         return Envelope(success=False, message=f"Invalid job status: {shown}", data={"StatusCode": 50})
@@ -64,12 +64,20 @@ def update_job(desk: Desk, arguments: Arguments) -> Envelope:
         return _DATABASE_ERROR
     if rule.state is not None and row is not None:
         _store(desk, row, rule.state, fields)
-        if rule.takes_report:
-            _take_report(desk, panda_id, state, arguments.text("job_output_report"))
-    answer: dict[str, Json] = {"StatusCode": 0, "command": rule.command}
-    if row is not None and row["debug"] and not row["archived"]:
-        answer = {"StatusCode": 0, "pilotSecrets": "{}", "command": rule.command}
-    return done(answer)
+    if rule.takes_report:
+        _take_report(desk, panda_id, state, arguments.text("job_output_report"))
+    return done(_commanded(row, rule.command))
+
+
+def _pilot_state(text: str) -> PilotState | None:
+    return next((state for state in PILOT_STATES if state == text), None)
+
+
+def _commanded(row: sqlite3.Row | None, command: str) -> dict[str, Json]:
+    """Return the answer's data; only a live job in debug mode is also given its secrets."""
+    in_debug = row is not None and row["debug"] and not row["archived"]
+    secrets: dict[str, Json] = {"pilotSecrets": "{}"} if in_debug else {}
+    return {"StatusCode": 0, **secrets, "command": command}
 
 
 def update_jobs_bulk(desk: Desk, arguments: Arguments) -> Envelope:
