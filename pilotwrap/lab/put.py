@@ -83,6 +83,21 @@ _JOB_DEFAULTS: JobSpec = {
     "scopeIn": "",
     "ddmEndPointIn": "",
 }
+_INPUT_LISTS = {
+    "inFiles": "",
+    "fsize": "NULL",
+    "checksum": "NULL",
+    "GUID": "NULL",
+    "scopeIn": "lab",
+    "ddmEndPointIn": DEFAULT_ENDPOINT,
+    "dispatchDblock": "NULL",
+    "dispatchDBlockToken": "NULL",
+    "prodDBlocks": "lab:lab.input",
+    "prodDBlockToken": "NULL",
+    "realDatasetsIn": "lab:lab.input",
+}
+"""The parallel lists that describe a job's inputs, and what each says of one that tells nothing else."""
+
 _OPTIONAL_KEYS = {
     "StatusCode", "PandaID", "computingSite", "credname", "myproxy", "container_name", "secrets", "pilotSecrets",
     "debug", "loopingCheck", "eventService", "writeToFile", "allowNoOutput", "useVP", "noExecStrCnv", "altStageOut",
@@ -172,9 +187,7 @@ def _of_panda(content: JobSpec, source: str) -> JobSpec:
 
 def _of_spec(spec: JobSpec, source: str) -> JobSpec:
     _refuse_unknown(spec, _SPEC_KEYS, source)
-    words = spec["command"]
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise _bad(source, "command", "is not a list of words")
+    words = _words(spec["command"], source)
     ranks, cpus = _count(spec, "ranks_per_node", source), _count(spec, "cpus_per_rank", source)
     inputs = _entries(spec, "inputs", source)
     outputs = _entries(spec, "outputs", source)
@@ -183,12 +196,20 @@ def _of_spec(spec: JobSpec, source: str) -> JobSpec:
         **_JOB_DEFAULTS,
         **_inputs(inputs, source),
         **_outputs([str(each["lfn"]) for each in outputs], [_endpoint(each) for each in outputs]),
-        "jobPars": shlex.join([*_shape_words(spec), *(str(word) for word in words)]),
+        "jobPars": shlex.join([*_shape_words(spec), *words]),
         "coreCount": ranks * cpus,
         "resource_type": "SCORE" if ranks * cpus == 1 else "MCORE",
         "maxWalltime": 0 if spec.get("walltime_s") is None else _count(spec, "walltime_s", source),
         "minRamCount": 0 if memory is None else _count(spec, "memory_mib_per_rank", source) * ranks,
     }
+
+
+def _words(command: Json, source: str) -> list[str]:
+    words = command if isinstance(command, list) else []
+    found = [word for word in words if isinstance(word, str)]
+    if not found or len(found) != len(words):
+        raise _bad(source, "command", "is not a list of words")
+    return found
 
 
 def _shape_words(spec: JobSpec) -> list[str]:
@@ -204,21 +225,19 @@ def _inputs(entries: list[JobSpec], source: str) -> JobSpec:
     for entry in entries:
         if "sha256" in entry and "adler32" not in entry:
             raise _bad(source, "inputs", "has a sha256 only, PanDA knows adler32")
-    checksums = [f"ad:{entry['adler32']}" if entry.get("adler32") else "NULL" for entry in entries]
-    lists = {
-        "inFiles": [str(entry["lfn"]) for entry in entries],
-        "fsize": [str(entry.get("size", "NULL")) for entry in entries],
-        "checksum": checksums,
-        "GUID": [str(uuid.uuid4()) for _ in entries],
-        "scopeIn": ["lab"] * len(entries),
-        "ddmEndPointIn": [_endpoint(entry) for entry in entries],
-        "dispatchDblock": ["NULL"] * len(entries),
-        "dispatchDBlockToken": ["NULL"] * len(entries),
-        "prodDBlocks": ["lab:lab.input"] * len(entries),
-        "prodDBlockToken": ["NULL"] * len(entries),
-        "realDatasetsIn": ["lab:lab.input"] * len(entries),
+    files = [_input(entry) for entry in entries]
+    return {name: ",".join(file[name] for file in files) for name in _INPUT_LISTS}
+
+
+def _input(entry: JobSpec) -> dict[str, str]:
+    return {
+        **_INPUT_LISTS,
+        "inFiles": str(entry["lfn"]),
+        "fsize": str(entry.get("size", "NULL")),
+        "checksum": f"ad:{entry['adler32']}" if entry.get("adler32") else "NULL",
+        "GUID": str(uuid.uuid4()),
+        "ddmEndPointIn": _endpoint(entry),
     }
-    return {name: ",".join(items) for name, items in lists.items()}
 
 
 def _outputs(lfns: list[str], endpoints: list[str]) -> JobSpec:
