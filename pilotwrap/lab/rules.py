@@ -58,16 +58,15 @@ def ruling(stored: Stored | None, update: Update) -> Ruling:
     if stored is None or stored.archived or update.attempt_nr not in {None, stored.attempt_nr}:
         return Ruling(None, KILL)
     command = _command(stored)
-    if stored.reported:
-        return Ruling(None, ALREADY_DONE if update.state in TERMINAL_STATES else command)
-    if _is_ignored(stored.state, update.state):
+    if stored.reported and update.state in TERMINAL_STATES:
+        return Ruling(None, ALREADY_DONE)
+    if stored.reported or _is_ignored(stored.state, update.state):
         return Ruling(None, command)
     if _other_batch_job(stored.batch_id, update.batch_id):
         return Ruling(None, command, database_error=True)
     if update.state in TERMINAL_STATES:
         return Ruling("holding", command, takes_report=True)
-    stays = update.state == "starting" and stored.state == "running"
-    return Ruling("running" if stays else update.state, command)
+    return Ruling(_later(stored.state, update.state), command)
 
 
 def killed(stored: Stored | None, *, force: bool) -> Literal["refused", "commanded", "cancelled"]:
@@ -88,6 +87,11 @@ def _is_ignored(stored: str, update: PilotState) -> bool:
     if stored == "holding":
         return update in {"starting", "running", "transferring"}
     return stored == "transferring" and update in {"starting", "running"}
+
+
+def _later(stored: str, update: PilotState) -> str:
+    """Return the state that such an update leaves: a running job does not start again."""
+    return stored if (stored, update) == ("running", "starting") else update
 
 
 def _other_batch_job(stored: str, given: str) -> bool:
