@@ -153,20 +153,28 @@ def _instances(asker: Asker, index: int, handle: object) -> list[tuple[int, obje
 
 def _illness(asker: Asker, index: int, handle: object) -> tuple[str | None, str]:
     """Return why a GPU that answers must not be used, with details; None: it may."""
-    uncorrected = (asker.constant("NVML_MEMORY_ERROR_TYPE_UNCORRECTED"), asker.constant("NVML_VOLATILE_ECC"))
-    errors = asker.ask_if_any("nvmlDeviceGetTotalEccErrors", index, handle, *uncorrected)
-    if not isinstance(errors, _Refusal) and errors:
-        return "ecc", f"{errors} uncorrectable memory errors since the driver was loaded"
-    rows = asker.ask_if_any("nvmlDeviceGetRemappedRows", index, handle)
-    if not isinstance(rows, _Refusal) and (rows[2] or rows[3]):
-        return "ecc", "a row remap failed" if rows[3] else "a row remap waits for a reset of the GPU"
-    pages = asker.ask_if_any("nvmlDeviceGetRetiredPagesPendingStatus", index, handle)
-    if not isinstance(pages, _Refusal) and pages:
-        return "ecc", "retired memory pages wait for a reset of the GPU"
+    damage = _memory_damage(asker, index, handle)
+    if damage:
+        return "ecc", damage
     mode = asker.ask_if_any("nvmlDeviceGetComputeMode", index, handle)
     if not isinstance(mode, _Refusal) and mode == asker.constant("NVML_COMPUTEMODE_PROHIBITED"):
         return "not-granted", "its compute mode is prohibited"
     return None, ""
+
+
+def _memory_damage(asker: Asker, index: int, handle: object) -> str:
+    """Return what is wrong with a GPU's memory; empty: nothing that it tells."""
+    uncorrected = (asker.constant("NVML_MEMORY_ERROR_TYPE_UNCORRECTED"), asker.constant("NVML_VOLATILE_ECC"))
+    errors = asker.ask_if_any("nvmlDeviceGetTotalEccErrors", index, handle, *uncorrected)
+    if not isinstance(errors, _Refusal) and errors:
+        return f"{errors} uncorrectable memory errors since the driver was loaded"
+    rows = asker.ask_if_any("nvmlDeviceGetRemappedRows", index, handle)
+    if not isinstance(rows, _Refusal) and (rows[2] or rows[3]):
+        return "a row remap failed" if rows[3] else "a row remap waits for a reset of the GPU"
+    pages = asker.ask_if_any("nvmlDeviceGetRetiredPagesPendingStatus", index, handle)
+    if not isinstance(pages, _Refusal) and pages:
+        return "retired memory pages wait for a reset of the GPU"
+    return ""
 
 
 def pci_address(bus_id: str) -> str:
