@@ -78,16 +78,7 @@ def _log(job: Job, around: Surroundings, terms: Terms) -> dict[str, FileReport]:
     log = job.fetched.log if isinstance(job.fetched, PandaJob) else None
     if log is None or not job.directory.is_dir():
         return {}
-    from pilotwrap.run.logfile import write_log
-    from pilotwrap.run.usage import prmon_summary
-
-    if job.outcome:
-        _try_write(job, USAGE_NAME, prmon_summary(job.outcome.usage))
-    fetched = _fetched(job)
-    data = [file.lfn for file in fetched.inputs] + [file.lfn for file in fetched.outputs]
-    written = write_log(job.directory, log.lfn, exclude=data)
-    if written.path is None:
-        raise StageOutError(f"the log {log.lfn} could not be made", why=written.detail)
+    _write_log(job, log.lfn)
     url = _log_place(log, around)
     guid = log.guid or str(uuid.uuid4())
     if url is None:
@@ -101,6 +92,20 @@ def _log(job: Job, around: Surroundings, terms: Terms) -> dict[str, FileReport]:
     if done.error:
         raise done.error
     return done.files
+
+
+def _write_log(job: Job, name: str) -> None:
+    """Make the tarball of all but the job's data, its use of resources included."""
+    from pilotwrap.run.logfile import write_log
+    from pilotwrap.run.usage import prmon_summary
+
+    if job.outcome:
+        _try_write(job, USAGE_NAME, prmon_summary(job.outcome.usage))
+    fetched = _fetched(job)
+    data = [file.lfn for file in fetched.inputs] + [file.lfn for file in fetched.outputs]
+    written = write_log(job.directory, name, exclude=data)
+    if written.path is None:
+        raise StageOutError(f"the log {name} could not be made", why=written.detail)
 
 
 def _fetched(job: Job) -> PandaJob:
