@@ -73,8 +73,13 @@ def _prefix(said: object, what: str) -> str:
         raise BadInputError(
             f"{what} holds a query, a fragment or a user", remedy="give the plain prefix: no credential"
         )
-    local = parts.scheme == "file" and host in {"", "localhost"} and parts.path.startswith("/")
-    remote = parts.scheme in {"http", "https"} and bool(host)
-    if not (local or remote):
+    if not _is_place(parts.scheme, host, parts.path):
         raise BadInputError(f"{what} is {said[:80]!r}", remedy=EXPECTED)
     return said if said.endswith("/") else said + "/"
+
+
+def _is_place(scheme: str, host: str, path: str) -> bool:
+    """Tell whether files can be there: an absolute path of this machine, or a web server's."""
+    if scheme == "file":
+        return host in {"", "localhost"} and path.startswith("/")
+    return scheme in {"http", "https"} and bool(host)
