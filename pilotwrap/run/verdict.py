@@ -63,18 +63,26 @@ def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = 
     if ranks[0].rank is None and ranks[0].reason == "payload-exit" and not shim_results:
         code = ranks[0].exit_code
         worst = ranks[0].model_copy(update={"detail": f"the launcher ended with code {code}; see its stderr"})
-    where = f" (rank {worst.rank} on {worst.host})" if worst.detail and worst.rank is not None and len(told) > 1 else ""
     return Outcome(
         reason=worst.reason,
         exit_code=max((rank.exit_code for rank in told if rank.exit_code is not None), default=None),
         ranks=tuple(told),
-        detail=worst.detail + where,
-        usage=Usage(
-            wall_s=max(rank.usage.wall_s for rank in ranks),
-            user_s=sum(rank.usage.user_s for rank in ranks),
-            system_s=sum(rank.usage.system_s for rank in ranks),
-            max_rss_kib=max(rank.usage.max_rss_kib for rank in ranks),
-        ),
+        detail=worst.detail + (_place(worst) if worst.detail and len(told) > 1 else ""),
+        usage=_together([rank.usage for rank in ranks]),
+    )
+
+
+def _place(rank: RankOutcome) -> str:
+    return "" if rank.rank is None else f" (rank {rank.rank} on {rank.host})"
+
+
+def _together(used: Sequence[Usage]) -> Usage:
+    """Return what ranks that ran side by side have used: the longest time, all of the CPU's, the largest of them."""
+    return Usage(
+        wall_s=max(usage.wall_s for usage in used),
+        user_s=sum(usage.user_s for usage in used),
+        system_s=sum(usage.system_s for usage in used),
+        max_rss_kib=max(usage.max_rss_kib for usage in used),
     )
 
 
