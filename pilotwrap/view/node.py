@@ -1,25 +1,38 @@
 """NodeFacts for people."""
 
-from pilotwrap.model.node import NodeFacts
+from pilotwrap.model.node import Accelerator, Allocation, Cpus, Launcher, NodeFacts
 
 
 def described(facts: NodeFacts) -> str:
     """Return what a node is and gives, a line each."""
-    allocation, cpus = facts.allocation, facts.cpus
-    left = "no limit known" if allocation.time_left_s is None else f"{allocation.time_left_s:.0f} s left"
+    cpus = facts.cpus
     rows = [
         ("host", f"{facts.host} ({facts.vantage})"),
         ("machine", facts.machine or "unknown"),
-        ("allocation", f"{allocation.scheduler} {allocation.job_id or ''}, {allocation.node_count} nodes, {left}"),
-        ("launcher", f"{facts.launcher.flavour or facts.launcher.command} {facts.launcher.path or ''}"),
-        ("cpus", f"{len(cpus.cores)} cores granted: {cpus.granted}" + (f", quota {cpus.quota}" if cpus.quota else "")),
+        ("allocation", _allocation(facts.allocation)),
+        ("launcher", _launcher(facts.launcher)),
+        ("cpus", f"{len(cpus.cores)} cores granted: {cpus.granted}{_quota(cpus)}"),
         ("memory", f"{facts.memory.usable_mib} MiB usable of {facts.memory.total_mib}"),
         *(("disk", f"{disk.path}: {disk.free_mib} MiB, {disk.free_inodes} inodes free") for disk in facts.disk),
-        *(
-            ("device", f"{one.vendor} {one.model} at {one.pci_address}: {one.reason or one.health}")
-            for one in facts.accelerators
-        ),
+        *(("device", _device(one)) for one in facts.accelerators),
         ("runtimes", ", ".join(runtime.kind for runtime in facts.runtimes) or "none"),
         *(("problem", f"{one.source}: {one.reason}: {one.detail}") for one in facts.problems),
     ]
     return "".join(f"{name:<11} {' '.join(text.split())}\n" for name, text in rows)
+
+
+def _allocation(allocation: Allocation) -> str:
+    left = "no limit known" if allocation.time_left_s is None else f"{allocation.time_left_s:.0f} s left"
+    return f"{allocation.scheduler} {allocation.job_id or ''}, {allocation.node_count} nodes, {left}"
+
+
+def _launcher(launcher: Launcher) -> str:
+    return f"{launcher.flavour or launcher.command} {launcher.path or ''}"
+
+
+def _quota(cpus: Cpus) -> str:
+    return f", quota {cpus.quota}" if cpus.quota else ""
+
+
+def _device(device: Accelerator) -> str:
+    return f"{device.vendor} {device.model} at {device.pci_address}: {device.reason or device.health}"
