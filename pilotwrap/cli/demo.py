@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pilotwrap.lab.demo import DemoJob, DemoRow
+    from pilotwrap.lab.listing import Listed
     from pilotwrap.lab.process import Address
+    from pilotwrap.lab.store import Store
 
 EXAMPLE = "pilotwrap demo"
 RUN_S = 120.0
@@ -20,6 +22,9 @@ RUN_S = 120.0
 
 ADDER_S = 10.0
 """How long the server's Adder may take to make reported jobs final; it looks ten times a second."""
+
+
+FINAL_STATES = {"finished", "failed", "cancelled"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +36,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Run the demo; exit 0 when every job came to the end that it must."""
     from pilotwrap.lab.demo import demo_jobs, demo_rows, still_running
-    from pilotwrap.lab.listing import listed_jobs
     from pilotwrap.lab.process import LabProcess
     from pilotwrap.lab.put import panda_job, put_jobs
     from pilotwrap.lab.store import Store
@@ -46,12 +50,7 @@ def main(options: argparse.Namespace) -> int:
         by_id = {entry["panda_id"]: job for entry, job in zip(put, jobs, strict=True)}
         _say(options, f"server {lab.address.url} has {len(jobs)} jobs; fetching and running them …")
         report = _run(directory, lab.address, len(jobs))
-        until = time.monotonic() + ADDER_S
-        while any(job["state"] not in {"finished", "failed", "cancelled"} for job in listed_jobs(store)):
-            if time.monotonic() > until:
-                break
-            time.sleep(0.05)
-        rows = demo_rows(by_id, listed_jobs(store), _reported(report))
+        rows = demo_rows(by_id, _settled(store), _reported(report))
     left = still_running(directory)
     good = all(row.as_expected for row in rows) and not left and len(rows) == len(jobs)
     if options.json:
@@ -61,6 +60,16 @@ def main(options: argparse.Namespace) -> int:
         print(_table(rows, by_id))
         print(_closing(directory, report, left, time.monotonic() - began, mpi=len(jobs) == 6))  # noqa: PLR2004 - all
     return 0 if good else 1
+
+
+def _settled(store: "Store") -> "list[Listed]":
+    """Return the server's jobs once its Adder has made all of them final, or after its time."""
+    from pilotwrap.lab.listing import listed_jobs
+
+    until = time.monotonic() + ADDER_S
+    while any(job["state"] not in FINAL_STATES for job in listed_jobs(store)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return listed_jobs(store)
 
 
 def _run(directory: Path, address: "Address", count: int) -> Mapping[str, object]:
