@@ -55,8 +55,8 @@ IDLE_S = 1.0
 class Outside(NamedTuple):
     """What the run shows, and asks of other rooms."""
 
-    progress: Callable[[dict[str, int]], None]
-    """Told how many jobs are in each phase."""
+    progress: Callable[[Callable[[], dict[str, int]]], None]
+    """Given what counts the jobs in each phase, to be called when it is time to show it."""
 
     probe: Callable[[], ProbeSaid]
     """Asks the vendor's library about the devices of this node, in a child process."""

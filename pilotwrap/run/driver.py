@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.outcome import Outcome
-from pilotwrap.model.reasons import Reason
+from pilotwrap.model.reasons import NODE_REASONS, Reason
 from pilotwrap.model.report import JobReport
 from pilotwrap.plan.ledger import Ledger, give_back, lend, possible
 from pilotwrap.run import effects as fx
@@ -52,6 +52,10 @@ class Driver:
         self.recorder: Recorder | None = None
         self.remains: threading.Thread | None = None
         self.unallotted: list[Job] = []
+        self.broken = False
+        """A job met a fault of this node or site: it takes no further one."""
+
+        self._ended: dict[str, int] = {}
         self.starter_lost = False
         self.stopped: int | None = None
         self._end: tuple[ev.StopReason, float] | None = None
@@ -297,12 +301,12 @@ class Driver:
         if job.state.report is not None:
             report = report_of(job, job.state.report, self.around)
             self.reports.append(report.model_copy(update={"told": effect.told}))
+            self._ended[report.state] = self._ended.get(report.state, 0) + 1
+            self.broken = self.broken or report.reason in NODE_REASONS
 
-    @property
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each phase, and how many ended in each state."""
-        found: dict[str, int] = {}
-        states: Iterable[str] = [job.state.phase for job in self.jobs.values()]
-        for name in (*states, *(report.state for report in self.reports)):
-            found[name] = found.get(name, 0) + 1
+        found = dict(self._ended)
+        for job in self.jobs.values():
+            found[job.state.phase] = found.get(job.state.phase, 0) + 1
         return found

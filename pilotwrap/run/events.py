@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -178,9 +178,13 @@ EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in get_args(Ev
 """By the name which stands in the journal."""
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=dict).encode
+
+
 def to_json(event: Event) -> str:
     """Return one line of JSON; `event` holds the kind."""
-    return json.dumps({"event": type(event).__name__, **asdict(event)}, separators=(",", ":"))
+    fields = {name: getattr(event, name) for name in event.__slots__}
+    return _ENCODE({"event": type(event).__name__, **fields})
 
 
 def from_json(line: str) -> Event:

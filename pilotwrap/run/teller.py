@@ -17,9 +17,9 @@ update in 17 ms, measured, and is given up as hanging well before a life's own `
 URGENT_CALL_S = 4.0
 """The same when the run is ending: within the 5 s that are kept for telling."""
 
-LINGER_S = {"terminal": 0.01, "other": 0.05}
+LINGER_S = {"terminal": 0.02, "other": 0.2}
 """How long a word waits for others to share its call, unless the run is ending: a call costs both sides some
-milliseconds (measured), and a job that lives shorter than 50 ms is told by its end alone."""
+milliseconds (measured), and a job that lives shorter than 200 ms is told by its end alone."""
 
 THREADS = {"terminal": 2, "other": 1}
 """A second one for ends, so that a call that hangs when the run is told to stop does not hold up those of the stop."""

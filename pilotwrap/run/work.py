@@ -5,11 +5,10 @@ import time
 from dataclasses import dataclass
 
 from pilotwrap.model.errors import PilotwrapError
-from pilotwrap.model.job import JobSpec
-from pilotwrap.model.reasons import NODE_REASONS
+from pilotwrap.model.job import JobSpec, Shape
 from pilotwrap.panda.client import Wanted
 from pilotwrap.panda.job import PandaJob, UnrunnableJob
-from pilotwrap.plan.ledger import possible, slots
+from pilotwrap.plan.ledger import Ledger, possible, slots
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.fetcher import Fetched, Fetcher
 from pilotwrap.run.job import Job, rules_for
@@ -44,6 +43,8 @@ class PandaWork:
     def __init__(self, driver: Driver, fetcher: Fetcher, server: Server, worker: JobSpec, terms: WorkTerms) -> None:
         self._driver, self._fetcher, self._server, self._worker, self._terms = driver, fetcher, server, worker, terms
         self._expected = worker
+        self._seen: tuple[Ledger, Shape] | None = None
+        self._slots = 0
         self._asking = False
         self._closed = False
         self._empty = 0
@@ -58,7 +59,7 @@ class PandaWork:
         if self._asking:
             return False
         enough = self._terms.jobs is not None and self.fetched >= self._terms.jobs
-        return self._closed or enough or self.error is not None or self._broken or self._nothing_left
+        return self._closed or enough or self.error is not None or self._driver.broken or self._nothing_left
 
     def close(self) -> None:
         """Ask for nothing more; what is on its way is still taken."""
@@ -68,15 +69,11 @@ class PandaWork:
         """Ask if it is time and something fits; return in how many seconds to look again."""
         if self.over or self._asking or self._driver.unallotted:
             return LAST_PAUSE_S
-        # those whose record is being written have no cores yet, but will
-        coming = sum(job.state.phase == "recording" for job in self._driver.jobs.values())
-        count = slots(self._driver.ledger, self._expected) - coming
-        if self._terms.jobs is not None:
-            count = min(count, self._terms.jobs - self.fetched)
-        if count < 1:
-            return LAST_PAUSE_S
         if now < self._next_at:
             return self._next_at - now
+        count = self._fitting()
+        if count < 1:
+            return LAST_PAUSE_S
         self._asking = True
         self._fetcher.ask(self._wanted(count, now))
         return LAST_PAUSE_S
@@ -96,15 +93,19 @@ class PandaWork:
             for fetched in answer:
                 self._take(fetched)
 
+    def _fitting(self) -> int:
+        """Return how many jobs fit now and are still wanted."""
+        seen = (self._driver.ledger, self._expected)
+        if self._seen is None or any(was is not now for was, now in zip(self._seen, seen, strict=True)):
+            self._seen, self._slots = seen, slots(*seen)
+        # those whose record is being written have no cores yet, but will
+        count = self._slots - sum(job.state.phase == "recording" for job in self._driver.jobs.values())
+        return count if self._terms.jobs is None else min(count, self._terms.jobs - self.fetched)
+
     @property
     def _nothing_left(self) -> bool:
         idle = time.monotonic() - self._last_work_at >= self._terms.wait_s
         return self._empty >= EMPTY_ANSWERS and idle
-
-    @property
-    def _broken(self) -> bool:
-        """Tell whether a job met a fault of this node: then it takes no further one."""
-        return any(report.reason in NODE_REASONS for report in self._driver.reports)
 
     def _wanted(self, count: int, now: float) -> Wanted:
         around, facts = self._driver.around, self._driver.around.allocation.head
