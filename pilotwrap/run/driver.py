@@ -256,6 +256,8 @@ class Driver:
                 job.started = True
                 self.happened(job, ev.Started(at))
             return
+        if spawn_id not in job.alive:
+            return
         job.alive.discard(spawn_id)
         if message["event"] == "failed" and not job.started and not job.alive:
             self._free(job)
