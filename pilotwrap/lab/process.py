@@ -64,7 +64,11 @@ class LabProcess:
         """Start the server and wait until it takes connections; it may be started again after it died."""
         command = [sys.executable, "-m", "pilotwrap", "lab", "serve", "--db", str(self.db), "--lifeline"]
         child = subprocess.Popen(
-            [*command, *self.options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+            [*command, *self.options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,  # a terminal's Ctrl-C is for its clients first: they have something to report
         )
         self._child = child
         try:
