@@ -104,6 +104,9 @@ class Driver:
             return
         self.journal.note(job.name, event)
         job.state, asked = step(job.state, event)
+        verdict = job.state.verdict
+        # not only when it is told: until then its cores would be offered to the next
+        self.broken = self.broken or (verdict is not None and verdict.reason in NODE_REASONS)
         for effect in asked:
             self._do(job, effect)
 
@@ -304,7 +307,6 @@ class Driver:
             report = report_of(job, job.state.report, self.around)
             self.reports.append(report.model_copy(update={"told": effect.told}))
             self._ended[report.state] = self._ended.get(report.state, 0) + 1
-            self.broken = self.broken or report.reason in NODE_REASONS
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each phase, and how many ended in each state."""

@@ -96,8 +96,10 @@ class Rig:
 
     def ends(self) -> dict[str, tuple[str, str]]:
         """Return state and reason of each job's end, by its order."""
-        return {f"{report.panda_id or number}": (report.state, report.reason)
-                for number, report in enumerate(self.driver.reports)}
+        return {
+            f"{report.panda_id or number}": (report.state, report.reason)
+            for number, report in enumerate(self.driver.reports)
+        }
 
 
 def with_panda(rig: Rig, panda: ScriptedPanda) -> None:
