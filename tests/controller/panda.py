@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,11 @@ def job_entry(panda_id: int = 1, attempt_nr: int = 1, **more: object) -> dict[st
         "prodSourceLabel": "managed",
     }
     return {**entry, **more}
+
+
+def shaped(**shape: object) -> str:
+    """Return jobPars that hold a shape and nothing else."""
+    return f"--pilotwrap {shlex.quote(json.dumps(shape))}"
 
 
 class ScriptedPanda:

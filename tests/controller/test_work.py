@@ -16,7 +16,7 @@ from pilotwrap.run import work as work_module
 from pilotwrap.run.fetcher import Fetcher
 from pilotwrap.run.work import EMPTY_ANSWERS, FIRST_PAUSE_S, LAST_PAUSE_S, NO_LIMIT_S, PandaWork, WorkTerms
 
-from .panda import NOTHING, STORED, ScriptedPanda, job_entry, reply
+from .panda import NOTHING, STORED, ScriptedPanda, job_entry, reply, shaped
 from .rig import SERVER, Rig, head
 from .starter import PATIENCE_S, exited, failed, obedient, patient
 
@@ -343,11 +343,13 @@ class TestEnd:
         assert rig.driver.reports[0].told
 
     def test_a_job_that_can_never_fit_stops_no_worker(self, rig_of: RigOf) -> None:
-        panda = ScriptedPanda([job_entry(7, coreCount=64, jobPars='--pilotwrap {"cpus_per_rank":64}')], [job_entry(8)])
+        panda = ScriptedPanda([job_entry(7, coreCount=64, jobPars=shaped(cpus_per_rank=64))], [job_entry(8)])
         rig = rig_of(obedient, None, panda)
         work = work_of(rig, panda, worker=WORKER)
         to_the_end(rig, work)
         assert (panda.states(7)[-1], panda.states(8)[-1]) == ("failed", "finished")
+        refused = next(update for update in panda.updates if update.get("pilot_error_diag"))
+        assert "ranks of 64 cores; there are 1 nodes of 4 cores" in refused["pilot_error_diag"]
 
     def test_when_the_run_stops_a_jobs_end_is_told_in_a_short_call(self, rig_of: RigOf) -> None:
         panda = ScriptedPanda(many(1, 3))
