@@ -49,7 +49,7 @@ def _judged(exited: Mapping[str, Any]) -> tuple[Reason, str]:
 
 def spawn_failure(failed: Mapping[str, Any]) -> tuple[Reason, str]:
     """Return the reason and a sentence for the starter's `failed`."""
-    errno, what = failed.get("errno", "?"), failed.get("what", "the payload")
+    errno, what = failed.get("errno", "?"), failed.get("what", "start the payload")
     if errno in _NOT_THERE:
         detail = f"cannot {what}: {failed.get('text', errno)}; check the command's spelling, or load what provides it"
         return "bad-input", detail

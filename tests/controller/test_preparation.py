@@ -164,7 +164,7 @@ class TestFilesIn:
 
     def test_an_input_without_any_place_is_bad_input(self, run_directory: RunDirectory) -> None:
         around = surroundings(run_directory)
-        with pytest.raises(BadInputError, match="input in.dat has neither url nor path"):
+        with pytest.raises(BadInputError, match=r"input in\.dat has neither url nor path"):
             prepare(spec_job(around, inputs=[{"lfn": "in.dat"}]), around)
 
     def test_an_input_of_a_fetched_job_needs_a_storage_map(self, run_directory: RunDirectory) -> None:
@@ -203,7 +203,7 @@ class TestFilesIn:
         around = surroundings(run_directory)
         job = spec_job(around)
         job.directory.write_text("in the way")
-        with pytest.raises(SiteEnvironmentError, match="cannot be made: File exists"):
+        with pytest.raises(SiteEnvironmentError, match=r"cannot be made: File exists"):
             prepare(job, around)
 
     def test_an_ended_job_stops_its_own_stage_in(self, run_directory: RunDirectory, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ class TestFilesIn:
 
 
 class TestPayloadUser:
-    USER = {"uid": 65534, "gid": 65534, "groups": [65534]}  # noqa: RUF012 - nobody, everywhere
+    USER = {"uid": 65534, "gid": 65534, "groups": [65534]}
 
     @AS_ROOT
     def test_the_payloads_user_owns_its_directory_and_what_the_shims_need(self, run_directory: RunDirectory) -> None:

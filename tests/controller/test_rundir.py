@@ -351,7 +351,7 @@ class TestInquest:
         self, run_directory: RunDirectory, text: str
     ) -> None:
         run_directory.report.write_text(text)
-        with pytest.raises(BadInputError, match="report.json cannot be read"):
+        with pytest.raises(BadInputError, match=r"report\.json cannot be read"):
             inquest(run_directory.path)
 
     def test_no_runs_directory_is_an_error_that_says_what_to_give(self, tmp_path: Path) -> None:
