@@ -1,8 +1,15 @@
 """What all tests share: the real parts, and skips that count as failures where every part must be there."""
 
+import signal
+
 import pytest
 
 pytest_plugins = ["real.slurm", "real.mpi", "real.image", "golden.compare", "golden.patience"]
+
+
+def pytest_configure() -> None:
+    # what runs us in the background has INT ignored, and so would everything that the tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

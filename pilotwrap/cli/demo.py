@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pilotwrap.cli.main import program_name
 from pilotwrap.model.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def _closing(directory: Path, report: Mapping[str, object], left: tuple[int, ...
     missing = "" if mpi else "\nno MPI is here, so its job was left out: apt-get install mpich"
     return (
         f"\n{seconds:.1f} s; {_running(left)}.{missing}\n"
-        f"What happened, in a sentence:   pilotwrap why {report.get('run_dir')}\n"
+        f"What happened, in a sentence:   {program_name()} why {report.get('run_dir')}\n"
         f"All that it made:               {directory}\n"
         'Next: your own job              echo \'{"command": ["hostname"]}\' > job.json'
-        " && pilotwrap run --spec job.json"
+        f" && {program_name()} run --spec job.json"
     )

@@ -65,6 +65,12 @@ def overview() -> str:
     return f"usage: pilotwrap VERB …\n\n{rows}\n\nexample: pilotwrap demo\n`pilotwrap VERB --help` says more of each."
 
 
+def program_name() -> str:
+    """Return what a person types for this program, as it was called."""
+    called = sys.argv[0]
+    return f"{sys.executable} -m pilotwrap" if called.endswith("__main__.py") else called
+
+
 def _run_verb(verb: str, rest: Sequence[str]) -> int:
     module = importlib.import_module(f"pilotwrap.cli.{verb}")
     if hasattr(module, "direct"):  # parsed elsewhere: the starter passes its words on unread
