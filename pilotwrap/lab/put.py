@@ -125,7 +125,7 @@ def read_jobs(path: Path) -> list[JobSpec]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is not JSON", why=str(error)) from error
     return [panda_job(each, str(path)) for each in (content if isinstance(content, list) else [content])]
 
