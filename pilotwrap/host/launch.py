@@ -144,13 +144,9 @@ def _exec(launch: Launch, doing: "List[str]") -> None:
     doing[0] = "start " + launch.argv[0]
     argv = [wire.raw(word) for word in launch.argv]
     env = {wire.raw(name): wire.raw(value) for name, value in launch.env.items()}
-    places = [argv[0]]
-    if b"/" not in argv[0]:
-        folders = launch.env.get("PATH", os.defpath).split(":")
-        places = [wire.raw(folder or ".") + b"/" + argv[0] for folder in folders]
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
     refusal: "Optional[OSError]" = None
-    for place in places:
+    for place in _places(launch):
         try:
             os.execve(place, argv, env)  # noqa: S606 - an argv, as everywhere
         except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 - ends at the first that is there
@@ -160,6 +156,15 @@ def _exec(launch: Launch, doing: "List[str]") -> None:
             refusal = error
     assert refusal is not None  # noqa: S101 - execve returns in no other way
     raise refusal
+
+
+def _places(launch: Launch) -> "List[bytes]":
+    """Return where the program may be: its path, or its name in each folder of the PATH that it will have."""
+    name = wire.raw(launch.argv[0])
+    if b"/" in name:
+        return [name]
+    folders = launch.env.get("PATH", os.defpath).split(":")
+    return [wire.raw(folder or ".") + b"/" + name for folder in folders]
 
 
 def own_environment() -> "Dict[str, str]":
