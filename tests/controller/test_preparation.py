@@ -20,7 +20,7 @@ from pilotwrap.plan.ledger import ledger_of, lend
 from pilotwrap.run.collection import collect
 from pilotwrap.run.events import StagedOut, StageOutFailed
 from pilotwrap.run.job import OWN_NAMES, USAGE_NAME, Job
-from pilotwrap.run.preparation import payload_of, prepare, worker_shape
+from pilotwrap.run.preparation import _hand_over, payload_of, prepare, worker_shape
 from pilotwrap.run.state import State
 from pilotwrap.run.storage import StorageMap
 
@@ -232,7 +232,7 @@ class TestPayloadUser:
         assert payload_of(job, around).user == self.USER
 
     @AS_ROOT
-    def test_inputs_belong_to_the_payload_and_links_are_not_followed(
+    def test_inputs_belong_to_the_payload_and_what_a_link_points_to_does_not(
         self, run_directory: RunDirectory, tmp_path: Path
     ) -> None:
         (tmp_path / "source").write_text("data")
@@ -240,6 +240,9 @@ class TestPayloadUser:
         job = spec_job(around, inputs=[{"lfn": "in.dat", "path": str(tmp_path / "source")}])
         prepare(job, around)
         assert (job.directory / "in.dat").stat().st_uid == 65534
+        (job.directory / "link").symlink_to(tmp_path / "source")
+        _hand_over(job.directory, self.USER)
+        assert (job.directory / "link").lstat().st_uid == 65534
         assert (tmp_path / "source").stat().st_uid == 0
 
     def test_without_a_user_nothing_changes_hands(self, run_directory: RunDirectory) -> None:

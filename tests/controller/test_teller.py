@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -260,8 +261,10 @@ class TestRecorder:
         ears, spool = Ears(), SlowSpool(tmp_path)
         spool.gate.set()
         recorder = Recorder(spool)
-        recorder.put(Entry(accepted(1)))
-        recorder.put(Entry(accepted(2)))
+        for panda_id in (1, 2):
+            recorder.put(Entry(accepted(panda_id)))
+            while not recorder._entries.empty():
+                os.sched_yield()
         recorder.put(Entry(terminal(3), ears))
         ears.wait(1)
         recorder.close()
