@@ -37,7 +37,7 @@ def collect(job: Job, around: Surroundings, *, outputs: bool, log: bool) -> Stag
         except _PartlyError as error:
             files.update(error.files)
             trouble = trouble or str(error.why)
-        except PilotwrapError as error:
+        except (PilotwrapError, OSError) as error:
             trouble = trouble or str(error)
     said: Files = {lfn: file.model_dump() for lfn, file in files.items()}
     at = time.monotonic()

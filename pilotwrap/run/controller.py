@@ -72,6 +72,7 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     around = _surroundings(link, hello, options, run, snapshot)
     driver = Driver(around, link, ledger_of(around.allocation))
     link.listen(lambda message: driver.post(lambda: driver.heard(message)))
+    threading.excepthook = lambda fault: driver.post(lambda: _raise(fault.exc_value))
     stopper = _Stopper(driver)
     driver.on_stop = stopper.asked
     for message in early:
@@ -100,6 +101,12 @@ def _run_directory(link: StarterLink, hello: Message, options: RunOptions, run_i
     run = make(options.run_dir, run_id, remedy=f"{bind(options.run_dir)}, or {NAME_ANOTHER}")
     check_run_directory(link, run)
     return run
+
+
+def _raise(fault: BaseException | None) -> None:
+    """Raise on the main thread what ended another one: nothing may wait for ever for what that was to do."""
+    if fault is not None:
+        raise fault
 
 
 def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, outside: Outside) -> None:

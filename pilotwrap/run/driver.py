@@ -242,6 +242,8 @@ class Driver:
             event: ev.Event = ev.StagedIn(time.monotonic())
         except PilotwrapError as error:
             event = ev.StageInFailed(time.monotonic(), error.reason, str(error))
+        except OSError as error:  # a disk or a right that failed where no step expected it
+            event = ev.StageInFailed(time.monotonic(), "environment", f"the job could not be prepared: {error}")
         self.post(lambda: self.happened(job, event))
 
     def _spawn(self, job: Job) -> None:
