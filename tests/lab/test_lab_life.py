@@ -74,13 +74,21 @@ class Life(RuleBasedStateMachine):
         job = self.given.get(panda_id)
         files = report(job) if said == "full" and job else said.replace("full", "{}")
         envelope = self.ask(
-            "pilot/update_job", job_id=panda_id, job_status=state, attempt_nr=attempt_nr, job_output_report=files
+            "pilot/update_job",
+            job_id=panda_id,
+            job_status=state,
+            attempt_nr=attempt_nr,
+            job_output_report=files,
+            trans_exit_code=len(before["history"]) + (before["trans_exit_code"] or 0),
         )
         command = envelope.data["command"]
         after = self.jobs()[panda_id]
         if panda_id in self.ended or attempt_nr == 2:
             assert command == "tobekilled"
             assert after == before, "an archived job or another attempt's has changed"
+        elif before["reports"]:
+            assert after == before, "a job that has reported has changed"
+            assert ("alreadydone" in command) is (state in {"finished", "failed"})
         if after["reports"] > before["reports"]:
             self.terminals[panda_id] += 1
             assert state in {"finished", "failed"}
