@@ -28,6 +28,9 @@ class JobReport(Value):
     """The terminal word on one attempt of one job; written to the spool before it is sent."""
 
     schema_: Literal["pilotwrap.jobreport/1"] = Field(default="pilotwrap.jobreport/1", alias="schema")
+    name: str | None = None
+    """Of the job's directory and journal in the run's own directory."""
+
     panda_id: int | None = None
     attempt_nr: int | None = None
     state: JobState

@@ -57,8 +57,7 @@ def inquest(run_dir: Path) -> Inquest:
     if report is None:
         return _without_report(run_dir, unreported)
     failed = tuple(job for job in report.jobs if job.state != "finished")[:MAX_JOBS]
-    names = [f"{job.panda_id}-{job.attempt_nr or 0}" if job.panda_id else "spec-0" for job in failed]
-    words = {name: _tail(run_dir / "jobs" / name) for name in names}
+    words = {job.name: _tail(run_dir / "jobs" / job.name) for job in failed if job.name}
     return Inquest(
         run_dir=str(run_dir),
         state=report.state,

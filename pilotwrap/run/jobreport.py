@@ -10,6 +10,7 @@ from pilotwrap.run.surroundings import Surroundings
 def report_of(job: Job, report: Report, around: Surroundings) -> JobReport:
     """Return the JobReport that a life's Report means; its times become those of the wall clock."""
     return JobReport(
+        name=job.name,
         panda_id=job.panda_id,
         attempt_nr=job.attempt_nr,
         state=report.state,

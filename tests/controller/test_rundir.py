@@ -287,7 +287,8 @@ class TestInquest:
         assert (found.jobs, found.unreported) == ((), ())
 
     def test_a_failed_run_shows_the_last_words_of_its_jobs(self, run_directory: RunDirectory) -> None:
-        ill = JobReport(panda_id=7, attempt_nr=1, state="failed", reason="payload-exit", detail="it exited with 3")
+        failed = {"state": "failed", "reason": "payload-exit", "detail": "it exited with 3"}
+        ill = JobReport.model_validate({"name": "7-1", "panda_id": 7, "attempt_nr": 1, **failed})
         run_directory.job("7-1").mkdir()
         (run_directory.job("7-1") / "stderr").write_bytes(b"".join(b"line %d\n" % n for n in range(50)) + b"\xff\n")
         (run_directory.job("7-1") / "stdout").write_text("not this")

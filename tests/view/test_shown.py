@@ -71,14 +71,16 @@ def test_progress_is_one_line_written_over_and_not_faster_than_one_reads(monkeyp
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     stream = io.StringIO()
     show = progress_on(stream, on=True)
-    show({"running": 2})
-    show({"running": 1, "finished": 1})
+    show(lambda: {"running": 2})
+    show(lambda: {"running": 1, "finished": 1})
     now[0] += 2 * EVERY_S
-    show({"running": 1, "finished": 1})
+    show(lambda: {"running": 1, "finished": 1})
     assert stream.getvalue() == "\r\x1b[K2 going on\r\x1b[K1 going on, 1 finished"
 
 
 def test_nothing_is_shown_where_nobody_looks() -> None:
     stream = io.StringIO()
-    progress_on(stream, on=False)({"running": 1})
+    asked = []
+    progress_on(stream, on=False)(lambda: asked.append("counted") or {"running": 1})
+    assert asked == []
     assert stream.getvalue() == ""
