@@ -54,7 +54,7 @@ def _run(link: StarterLink, hello: Message) -> int:
     from pilotwrap.cli.run import options_of
     from pilotwrap.model.errors import UsageError
     from pilotwrap.run.controller import Outside, controlled
-    from pilotwrap.view.progress import progress_on
+    from pilotwrap.view.progress import Progress
     from pilotwrap.view.summary import summary
 
     said = io.StringIO()
@@ -63,8 +63,11 @@ def _run(link: StarterLink, hello: Message) -> int:
             options = options_of(_namespace(hello))
     except SystemExit as error:
         raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
-    outside = Outside(progress=progress_on(sys.stderr, on=bool(hello["tty"])), probe=_probed)
-    report, code = controlled(link, hello, options, outside)
+    progress = Progress(sys.stderr, on=bool(hello["tty"]))
+    try:
+        report, code = controlled(link, hello, options, Outside(progress=progress.show, probe=_probed))
+    finally:
+        progress.clear()
     # who reads only the exit code's log sees why this node or site ran nothing
     line = f"{report.reason}: {report.detail}" if code in SITE_EXITS and report.detail else ""
     return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), line)

@@ -8,22 +8,33 @@ EVERY_S = 0.2
 """Faster than a person reads."""
 
 _ENDED = ("finished", "failed", "cancelled")
+_CLEAR = "\r\x1b[K"
 
 
-def progress_on(stream: TextIO, *, on: bool) -> Callable[[Callable[[], dict[str, int]]], None]:
-    """Return what shows the counts of jobs by phase; does nothing, and counts nothing, where nobody looks."""
-    last = [0.0, 0.0]
+class Progress:
+    """Shows the counts of jobs by phase; does nothing, and counts nothing, where nobody looks."""
 
-    def show(counted: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, stream: TextIO, *, on: bool) -> None:
+        self._stream = stream
+        self._on = on
+        self._shown_at: float | None = None
+
+    def show(self, counted: Callable[[], dict[str, int]]) -> None:
+        """Show what `counted` says, if a person could have read the last line by now."""
         now = time.monotonic()
-        if not on or now - last[0] < EVERY_S:
+        if not self._on or (self._shown_at is not None and now - self._shown_at < EVERY_S):
             return
-        last[0] = now
+        self._shown_at = now
         counts = counted()
         going = sum(number for phase, number in counts.items() if phase not in _ENDED)
         ended = ", ".join(f"{counts[state]} {state}" for state in _ENDED if state in counts)
-        stream.write(f"\r\x1b[K{going} going on{', ' + ended if ended else ''}")
-        stream.flush()
-        last[1] = 1.0
+        self._write(f"{_CLEAR}{going} going on{', ' + ended if ended else ''}")
 
-    return show
+    def clear(self) -> None:
+        """Leave the line empty for what is printed next."""
+        if self._shown_at is not None:
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -7,7 +7,10 @@ MAX_ROWS = 20
 
 def summary(report: RunReport, exit_code: int) -> str:
     """Return a few lines: the run, its jobs, where the rest is."""
-    lines = [f"{report.state}: {report.job_count} jobs" + (f"; {report.detail}" if report.detail else "")]
+    lines = [
+        f"{report.state}: {report.job_count} job{'' if report.job_count == 1 else 's'}"
+        + (f"; {report.detail}" if report.detail else "")
+    ]
     lines += [_row(job) for job in report.jobs[:MAX_ROWS]]
     if report.job_count > MAX_ROWS:
         lines.append(f"  … and {report.job_count - MAX_ROWS} more")

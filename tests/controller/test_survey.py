@@ -201,10 +201,10 @@ class TestStopper:
         job = rig.take("spec-0")
         rig.until(lambda: rig.driver.counts() == {"running": 1})
         stopper = _Stopper(rig.driver)
-        assert stopper.due_in(clock.now) == 100.0
+        assert stopper.due_in(clock.now) == pytest.approx(100.0)
         assert stopper.due_in(clock.now + 99.5) == pytest.approx(0.5)
         assert (stopper.reason, job.state.phase) == (None, "running")
-        assert stopper.due_in(clock.now + 100.0) == 0.0
+        assert stopper.due_in(clock.now + 100.0) == pytest.approx(0.0, abs=1e-6)
         assert (stopper.reason, job.state.phase, rig.driver.stopped) == ("walltime", "ending", 0)
         assert stopper.due_in(clock.now + 200.0) == IDLE_S
         rig.until_over()

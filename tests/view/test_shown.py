@@ -13,7 +13,7 @@ from pilotwrap.model.node import Problem
 from pilotwrap.model.report import JobReport, RunReport
 from pilotwrap.view.inquest import told
 from pilotwrap.view.node import described
-from pilotwrap.view.progress import EVERY_S, progress_on
+from pilotwrap.view.progress import EVERY_S, Progress
 from pilotwrap.view.summary import MAX_ROWS, summary
 
 
@@ -70,17 +70,20 @@ def test_progress_is_one_line_written_over_and_not_faster_than_one_reads(monkeyp
     now = [10.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     stream = io.StringIO()
-    show = progress_on(stream, on=True)
+    progress = Progress(stream, on=True)
+    show = progress.show
     show(lambda: {"running": 2})
     show(lambda: {"running": 1, "finished": 1})
     now[0] += 2 * EVERY_S
     show(lambda: {"running": 1, "finished": 1})
     assert stream.getvalue() == "\r\x1b[K2 going on\r\x1b[K1 going on, 1 finished"
+    progress.clear()
+    assert stream.getvalue().endswith("1 finished\r\x1b[K")
 
 
 def test_nothing_is_shown_where_nobody_looks() -> None:
     stream = io.StringIO()
     asked = []
-    progress_on(stream, on=False)(lambda: asked.append("counted") or {"running": 1})
+    Progress(stream, on=False).show(lambda: asked.append("counted") or {"running": 1})
     assert asked == []
     assert stream.getvalue() == ""
