@@ -67,11 +67,12 @@ def snapshot_here(sysroot: str = "") -> Snapshot:
     from pilotwrap.host.observe import snapshot as observed
     from pilotwrap.model.errors import BadInputError
     from pilotwrap.model.snapshot import Snapshot
+    from pilotwrap.site.accelerators.vendors import asks_nvml
 
     if sysroot and not Path(sysroot).is_dir():
         raise BadInputError(f"{sysroot} is no directory", remedy="give --sysroot a folder that holds sys, proc and dev")
     snapshot = Snapshot.model_validate(observed(sysroot))
-    if not any(device.vendor.lower().endswith("10de") for device in snapshot.devices):
+    if not asks_nvml(snapshot):
         return snapshot
     return snapshot.model_copy(update={"probes": (*snapshot.probes, probed())})
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from pilotwrap.model.node import Accelerator, DeviceKind, HealthReason, Vendor
 from pilotwrap.model.snapshot import DeviceSaid, ProbeSaid, Snapshot
-from pilotwrap.site.accelerators.vendors import DISPLAY_ONLY, GCD_DEVICES, VENDOR_OF_PCI
+from pilotwrap.site.accelerators.vendors import DISPLAY_ONLY, GCD_DEVICES, vendor_of
 from pilotwrap.site.digits import number_of
 
 _Record = dict[str, str | int | float | bool | None]
@@ -20,7 +20,7 @@ def accelerators(snapshot: Snapshot) -> tuple[Accelerator, ...]:
 
 
 def _accelerators(said: DeviceSaid, snapshot: Snapshot) -> Iterator[Accelerator]:
-    vendor = VENDOR_OF_PCI.get(said.vendor.removeprefix("0x").lower())
+    vendor = vendor_of(said)
     if vendor is None or said.pci_class.lower() in DISPLAY_ONLY[vendor]:
         return
     seen = _seen(said, vendor, snapshot)

@@ -10,9 +10,7 @@ from pilotwrap.panda.job import LogFile, PandaJob
 from pilotwrap.run.events import Files, StagedOut, StageOutFailed
 from pilotwrap.run.job import USAGE_NAME, Job, path_url
 from pilotwrap.run.surroundings import Surroundings
-from pilotwrap.run.transfer import Outgoing, Terms
-
-STAGE_S = 6 * 3600.0
+from pilotwrap.run.transfer import STAGE_S, Outgoing, Terms
 
 
 class _PartlyError(Exception):

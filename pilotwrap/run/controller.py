@@ -24,6 +24,7 @@ from pilotwrap.run.state import Rules, State
 from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
 from pilotwrap.run.survey import surveyed
+from pilotwrap.site.accelerators.vendors import asks_nvml
 
 if TYPE_CHECKING:
     from pilotwrap.run.events import StopReason
@@ -41,9 +42,6 @@ LOST_S = 20.0
 FIRST_S = 20.0
 """How long the server may take to answer at all before the run gives up: a mistyped URL should not cost a minute, a
 server's restart (4 to 6 s measured) should not cost the run."""
-
-NVIDIA = "10de"
-"""The PCI vendor whose devices are asked about by a library of its own."""
 
 REMAINS_S = 5.0
 """How long a run that is over waits for the reports of dead ones to be told (a guess; the next run goes on)."""
@@ -67,7 +65,7 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     began = time.time()
     run = _run_directory(link, hello, options, new_run_id(began))
     snapshot, early = _first_words(link)
-    if any(device.vendor.lower().endswith(NVIDIA) for device in snapshot.devices):
+    if asks_nvml(snapshot):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
     around = _surroundings(link, hello, options, run, snapshot)
     driver = Driver(around, link, ledger_of(around.allocation))

@@ -18,12 +18,10 @@ from pilotwrap.run.orders import Payload, shim_file
 from pilotwrap.run.rundir import write_file
 from pilotwrap.run.shellline import argv_of
 from pilotwrap.run.surroundings import Surroundings
-from pilotwrap.run.transfer import Terms, Transfer
+from pilotwrap.run.transfer import STAGE_S, Terms, Transfer
 
 if TYPE_CHECKING:
     from pilotwrap.panda.job import InputFile, PandaJob
-
-STAGE_S = 6 * 3600.0
 
 
 def prepare(job: Job, around: Surroundings) -> Plan:

@@ -16,6 +16,9 @@ _T = TypeVar("_T")
 _PAUSE_S = 1.0
 """Before the second try; doubled before each further one. A guess."""
 
+STAGE_S = 6 * 3600.0
+"""The longest a job's files may take one way (a guess: longer than any queue's data on a slow day)."""
+
 _POLL_S = 0.2
 """How often a pause looks whether it was asked to stop; a guess: fast beside any kill grace."""
 

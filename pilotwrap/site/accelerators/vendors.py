@@ -6,6 +6,7 @@ assignment specification); MI250X shows 0380, MI300A 1200, PVC 0380, an A100 030
 """
 
 from pilotwrap.model.node import Vendor
+from pilotwrap.model.snapshot import DeviceSaid, Snapshot
 from pilotwrap.site.looks import Looks
 
 VENDOR_OF_PCI: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
@@ -48,3 +49,13 @@ LOOKS = Looks(
     variables=(*ALL_MASKS, "CUDA_DEVICE_ORDER", "ZE_*", "NVIDIA_VISIBLE_DEVICES"),
     files=("/proc/driver/nvidia/version",),
 )
+
+
+def vendor_of(said: DeviceSaid) -> Vendor | None:
+    """Return whose device it is; None: of nobody who makes accelerators."""
+    return VENDOR_OF_PCI.get(said.vendor.removeprefix("0x").lower())
+
+
+def asks_nvml(snapshot: Snapshot) -> bool:
+    """Tell whether NVML has something to say here."""
+    return any(vendor_of(device) == "nvidia" for device in snapshot.devices)
