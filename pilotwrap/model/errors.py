@@ -10,6 +10,8 @@ PilotwrapError
 ├── ImageError            image           3   the image or the way into it
 ├── SiteEnvironmentError  environment     3   conda, modules, CVMFS, a full disk
 ├── CredentialError       credential      3   missing, expired, refused, wrong role
+├── PilotError            pilot           3   PanDA's own pilot: not there, hung, gone without a word
+├── PandaQueueError       panda-queue     3   the queue is unknown to the server, or not online
 ├── ServerError           server          4   unreachable, or its answer makes no sense
 ├── StageInError          stage-in        1   an input is missing or is another file
 ├── StageOutError         stage-out       1   an output is missing or cannot travel
@@ -94,6 +96,18 @@ class CredentialError(PilotwrapError):
     """The credential is missing, expired or not allowed to do this."""
 
     reason = "credential"
+
+
+class PilotError(PilotwrapError):
+    """PanDA's own pilot is not there, cannot be used, or failed by itself."""
+
+    reason = "pilot"
+
+
+class PandaQueueError(PilotwrapError):
+    """The queue is unknown to the server, or it takes no jobs."""
+
+    reason = "panda-queue"
 
 
 class ServerError(PilotwrapError):

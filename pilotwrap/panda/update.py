@@ -62,6 +62,8 @@ ERROR_CODES: dict[Reason, int] = {
     "environment": 1110,
     "credential": 1364,  # MISSINGCREDENTIALS
     "endpoint": 1318,  # COMMUNICATIONFAILURE
+    "pilot": 1319,  # INTERNALPILOTPROBLEM
+    "panda-queue": 1359,  # PANDAQUEUENOTACTIVE
     "server": 1318,
     "no-work": 1385,  # NOJOBSINPANDA
     "preempted": 1379,  # PREEMPTION

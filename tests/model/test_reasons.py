@@ -14,7 +14,7 @@ CONTRACT = {
     2: {"bad-input", "usage"},
     3: {
         *("node-unusable", "node-lost", "allocation", "launcher", "binding", "image"),
-        *("environment", "credential", "endpoint"),
+        *("environment", "credential", "endpoint", "pilot", "panda-queue"),
     },
     4: {"server"},
     5: {"no-work"},
