@@ -1,21 +1,28 @@
-"""`pilotwrap lab serve|put|jobs|token`: the embedded PanDA server."""
+"""`pilotwrap lab serve|put|jobs|queue|token`: the embedded PanDA server."""
 
 import argparse
 import json
 import time
 from pathlib import Path
 
+from pilotwrap.lab.api import APIS
+from pilotwrap.lab.queuedata import QUEUE_STATUSES
+
 EXAMPLE = "pilotwrap lab serve --db lab.sqlite"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of each of the four."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="serve|put|jobs|token")
+    """Add the options of each of the five."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="serve|put|jobs|queue|token")
     _serve_options(_kind(kinds, "serve", "serve until TERM or INT", "--db lab.sqlite --port 8080"))
     put = _kind(kinds, "put", "put jobs in", "--db lab.sqlite job.json")
     put.add_argument("--panda-queue", default="", help="queue of jobs that name none (the server's)")
     put.add_argument("jobs", nargs="+", type=Path, metavar="JOB.json", help="a pilotwrap.job/1, a PanDA job, or a list")
     _kind(kinds, "jobs", "print the jobs and their histories", "--db lab.sqlite --json")
+    queue = _kind(kinds, "queue", "tell or show a queue's status", "--db lab.sqlite LAB_QUEUE --status offline")
+    queue.add_argument("name", metavar="NAME", help="the queue; unknown ones become known")
+    queue.add_argument("--status", choices=QUEUE_STATUSES, help="what its pilots are told (online)")
+    queue.add_argument("--files", type=Path, metavar="DIR", help="the folder that pilots stage from and to")
     token = _kind(kinds, "token", "make a further token", "--db lab.sqlite --identity Ann --out ann.token")
     token.add_argument("--identity", required=True, help="whose it is; a user job is fetched only by its own user")
     token.add_argument("--vo", default="lab", help="its organisation, the first part of the origin (lab)")
@@ -25,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Do one of the four and return the exit code."""
-    return {"serve": _serve, "put": _put, "jobs": _jobs, "token": _token}[options.kind](options)
+    """Do one of the five and return the exit code."""
+    return {"serve": _serve, "put": _put, "jobs": _jobs, "queue": _queue, "token": _token}[options.kind](options)
 
 
 def _kind(
@@ -42,7 +49,7 @@ def _kind(
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (a free one)")
-    parser.add_argument("--api", choices=["current", "legacy", "both"], default="current", help="which API")
+    parser.add_argument("--api", choices=APIS, default="current", help="which API")
     parser.add_argument("--sent-timeout", type=float, default=1800.0, metavar="S", help="given up when never started")
     parser.add_argument("--running-timeout", type=float, default=7200.0, metavar="S", help="given up when silent")
     parser.add_argument("--panda-queue", default="", help="the queue's name (LAB_QUEUE)")
@@ -54,8 +61,6 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from pilotwrap.model.errors import BadInputError
 
-    if options.api != "current":
-        raise BadInputError(f"--api {options.api} is not in this release", remedy="leave it out: the current API")
     try:
         from pilotwrap.lab.app import Rules
         from pilotwrap.lab.serve import Service, serve
@@ -67,7 +72,10 @@ def _serve(options: argparse.Namespace) -> int:
     from pilotwrap.lab.timeouts import Limits
 
     rules = Rules(
-        Limits(options.sent_timeout, options.running_timeout), Periods(adder_s=options.adder_period), options.files
+        Limits(options.sent_timeout, options.running_timeout),
+        Periods(adder_s=options.adder_period),
+        options.files,
+        options.api,
     )
     service = Service(options.db, options.port, options.panda_queue, rules, options.lifeline)
     serve(service, lambda line: print(line, flush=True))
@@ -92,6 +100,23 @@ def _jobs(options: argparse.Namespace) -> int:
         return 0
     for job in jobs:
         print(f"{job['panda_id']:>8}  {job['state']:<12} {job['pilot_error_code']:>5}  {job['pilot_error_diag']}")
+    return 0
+
+
+def _queue(options: argparse.Namespace) -> int:
+    from pilotwrap.lab.queuedata import Queue
+    from pilotwrap.lab.queues import known_queue, storage_folder, tell_status, tell_storage
+    from pilotwrap.lab.store import Store
+
+    store = Store(options.db)
+    with store.transaction():
+        known = known_queue(store, options.name) or Queue(options.name)
+        queue = Queue(known.name, options.status or known.status)
+        tell_status(store, queue)
+        if options.files:
+            tell_storage(store, options.files)
+        folder = storage_folder(store)
+    print(json.dumps({"panda_queue": queue.name, "status": queue.status, "files": folder and str(folder)}))
     return 0
 
 

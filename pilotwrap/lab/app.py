@@ -1,4 +1,4 @@
-"""The web application: one route for the API, one for the transformation, one for files."""
+"""The web application: a route for each API, for the queues' data, for the transformation and for files."""
 
 import asyncio
 import gzip
@@ -12,15 +12,20 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from pilotwrap.lab.api import Api
+from pilotwrap.lab.cache import cache_routes
 from pilotwrap.lab.calls import CALLS, answered
 from pilotwrap.lab.daemon import Periods, give_up, settle
 from pilotwrap.lab.desk import Desk
 from pilotwrap.lab.envelope import Json, PlainFailure
 from pilotwrap.lab.files import file_routes
+from pilotwrap.lab.legacy import legacy_routes
+from pilotwrap.lab.proxied import Proxied
 from pilotwrap.lab.store import Store
 from pilotwrap.lab.timeouts import Limits
 from pilotwrap.lab.tokens import caller_of
@@ -37,11 +42,12 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Rules:
-    """How this lab behaves: its timeouts, its periods, and the folder that it serves files from."""
+    """How this lab behaves: its timeouts, its periods, the folder that it serves files from, and which API it has."""
 
     limits: Limits = field(default_factory=Limits)
     periods: Periods = field(default_factory=Periods)
     files: Path | None = None
+    api: Api = "current"
 
 
 def application(store: Store, rules: Rules) -> Starlette:
@@ -58,14 +64,19 @@ def application(store: Store, rules: Rules) -> Starlette:
             return PlainTextResponse(failure.text, failure.status)
 
     verbs = ["GET", "POST"]
+    current = _absent if rules.api == "legacy" else api
     return Starlette(
         routes=[
-            Route("/api/v1/{module}/{method}", api, methods=verbs),
-            Route("/api/latest/{module}/{method}", api, methods=verbs),
+            Route("/api/v1/{module}/{method}", current, methods=verbs),
+            Route("/api/latest/{module}/{method}", current, methods=verbs),
+            *(legacy_routes(store) if rules.api != "current" else []),
+            *cache_routes(store),
             Route("/trf/run", _transformation),
+            Route("/trf/user/{name}", _transformation),
             *(file_routes(rules.files) if rules.files else []),
             Route("/{path:path}", _elsewhere, methods=verbs),
         ],
+        middleware=[Middleware(Proxied)],
         lifespan=_lifespan(store, rules),
     )
 
@@ -88,6 +99,10 @@ def _lifespan(store: Store, rules: Rules) -> Callable[[Starlette], AbstractAsync
 async def _elsewhere(request: Request) -> Response:
     method = request.url.path.rpartition("/")[2]
     return PlainTextResponse(f"ERROR : method {method} is forbidden", 403)
+
+
+async def _absent(_request: Request) -> Response:
+    return PlainTextResponse("404 Not Found: this server has the legacy calls only\n", 404)
 
 
 async def _transformation(_request: Request) -> Response:

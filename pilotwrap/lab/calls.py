@@ -43,12 +43,6 @@ def _is_alive(_desk: Desk, _arguments: Arguments) -> Envelope:
     return done()
 
 
-_ACQUIRE = signature(
-    "site_name:str timeout:int=60 memory:int=null disk_space:int=null prod_source_label:str=null node:str=null"
-    " computing_element:str=null prod_user_id:str=null get_proxy_key:str=null task_id:int=null n_jobs:int=1"
-    " background:bool=null resource_type:str=null harvester_id:str=null worker_id:int=null scheduler_id:str=null"
-    " job_type:str=null via_topic:bool=null remaining_time:any=null"
-)
 _WORKER_NODE = signature(
     "site:str host_name:str cpu_model:str panda_queue:str=null n_logical_cpus:int=null n_sockets:int=null"
     " cores_per_socket:int=null threads_per_core:int=null cpu_architecture:str=null cpu_architecture_level:str=null"
@@ -61,7 +55,7 @@ _WORKER_NODE_GPU = signature(
 
 CALLS: dict[tuple[str, str], Call] = {
     ("system", "is_alive"): Call("GET", "anybody", (), _is_alive),
-    ("pilot", "acquire_jobs"): Call("POST", "known", _ACQUIRE, queue.acquire_jobs),
+    ("pilot", "acquire_jobs"): Call("POST", "known", queue.ACQUIRE_SIGNATURE, queue.acquire_jobs),
     ("pilot", "update_job"): Call("POST", "production", jobs.UPDATE_SIGNATURE, jobs.update_job),
     ("pilot", "update_jobs_bulk"): Call(
         "POST", "production", signature("job_list:list harvester_id:str=null"), jobs.update_jobs_bulk

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from pilotwrap.lab.api import Api
 from pilotwrap.model.errors import ServerError
 
 _READY_S = 30.0
@@ -31,11 +32,13 @@ class Address:
 class LabProcess:
     """`lab serve` on a database; ends with the `with` block, and with this process however that dies.
 
-    `options` are further words for `lab serve`, such as `--sent-timeout 1`. Raises ServerError when it does not start.
+    `options` are further words for `lab serve`, such as `--sent-timeout 1`; `api` is that verb's `--api`.
+    Raises ServerError when it does not start.
     """
 
     db: Path
     options: Sequence[str] = ()
+    api: Api = "current"
     _child: "subprocess.Popen[str] | None" = field(default=None, init=False, repr=False)
     _address: Address | None = field(default=None, init=False)
 
@@ -62,9 +65,9 @@ class LabProcess:
 
     def start(self) -> Address:
         """Start the server and wait until it takes connections; it may be started again after it died."""
-        command = [sys.executable, "-m", "pilotwrap", "lab", "serve", "--db", str(self.db), "--lifeline"]
+        command = [sys.executable, "-m", "pilotwrap", "lab", "serve", "--db", str(self.db), "--api", self.api]
         child = subprocess.Popen(
-            [*command, *self.options],
+            [*command, "--lifeline", *self.options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

@@ -18,6 +18,7 @@ import uvicorn
 from pilotwrap.lab.app import Rules, application
 from pilotwrap.lab.envelope import Json
 from pilotwrap.lab.put import DEFAULT_QUEUE
+from pilotwrap.lab.queues import tell_storage
 from pilotwrap.lab.store import Store
 from pilotwrap.lab.tokens import PRODUCTION, Grant, is_live, make_token, write_token
 from pilotwrap.model.errors import BadInputError
@@ -80,6 +81,8 @@ def serve(service: Service, announce: Callable[[str], None]) -> None:
     """
     listener = _bound(service.port)
     store = Store(service.db)
+    if service.rules.files:
+        tell_storage(store, service.rules.files)
     line = _ready_line(store, listener.getsockname()[1], service.panda_queue)
     config = uvicorn.Config(
         application(store, service.rules),

@@ -8,7 +8,9 @@ from pilotwrap.lab.envelope import Envelope, Json, done, refused
 
 DATABASE_ERROR = "database error in the PanDA server"
 
-_PILOT_STATES = ("started", "finished")
+PILOT_STATUSES = ("started", "finished")
+"""What a pilot may say of its worker."""
+
 _DEAD_STATES = frozenset({"failed", "finished", "cancelled", "missed"})
 _WORKER_DIED = 300
 """The task buffer's error code for a job whose worker ended without it."""
@@ -20,8 +22,8 @@ _HOST_WIDTH = 128
 
 def update_worker_status(_desk: Desk, arguments: Arguments) -> Envelope:
     """Take a pilot's word that its worker started or finished; an unknown worker is taken too."""
-    if arguments.value("status") not in _PILOT_STATES:
-        return refused(f"Invalid worker state. The worker state has to be in {_PILOT_STATES}")
+    if arguments.value("status") not in PILOT_STATUSES:
+        return refused(f"Invalid worker state. The worker state has to be in {PILOT_STATUSES}")
     return done()
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pilotwrap.lab.daemon import settle
 from pilotwrap.lab.process import LabProcess
@@ -21,11 +21,17 @@ from pilotwrap.lab.tokens import Grant, make_token
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pilotwrap.lab.api import Api
+
 HERE = Path(__file__).parent
 QUEUE = "TEST_QUEUE"
 UNKNOWN_ID = 99999999
 VOLATILE = {"creation_date"}
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+LEGACY = "/server/panda/"
+RECORDINGS: dict[str, Api] = {"exchanges.jsonl": "current", "exchanges-0.8.1.jsonl": "both"}
+"""What was recorded on which server: one has dropped the legacy calls, the other has both APIs."""
+
 ROBOT_HEADERS = {**JSON_HEADERS, "Authorization": "Bearer TOKEN", "Origin": "atlas.production"}
 
 
@@ -39,10 +45,18 @@ class Exchange:
     body: Any
     status: int
     reply: Any
+    kind: str
+
+    @property
+    def is_legacy(self) -> bool:
+        return self.path.startswith(LEGACY)
 
     @property
     def acquired(self) -> list[dict[str, Any]]:
         """The jobs that the recorded reply gave out."""
+        if self.is_legacy:
+            fields = _decoded(self.reply) if isinstance(self.reply, str) else self.reply
+            return [each for each in fields.get("jobs", [fields]) if "jobName" in each]
         data = self.reply.get("data") if isinstance(self.reply, dict) else None
         return data.get("jobs", []) if isinstance(data, dict) else []
 
@@ -50,7 +64,7 @@ class Exchange:
     def mentioned(self) -> set[int]:
         """The jobs that the request is about."""
         found = {int(each) for each in re.findall(r"job_ids=(\d+)", self.path)}
-        if isinstance(self.body, dict):
+        if isinstance(self.body, dict) and not self.is_legacy:
             entries = [self.body, *(e for e in self.body.get("job_list", []) if isinstance(e, dict))]
             found |= {e["job_id"] for e in entries if type(e.get("job_id")) is int}
             found |= set(self.body.get("job_ids", []))
@@ -58,7 +72,11 @@ class Exchange:
 
 
 def exchanges() -> list[Exchange]:
-    return [_exchange(json.loads(line)) for line in (HERE / "exchanges.jsonl").read_text().splitlines()]
+    return [exchange for name in RECORDINGS for exchange in _recorded(name)]
+
+
+def _recorded(name: str) -> list[Exchange]:
+    return [_exchange(json.loads(line)) for line in (HERE / name).read_text().splitlines()]
 
 
 def _exchange(entry: dict[str, Any]) -> Exchange:
@@ -67,6 +85,7 @@ def _exchange(entry: dict[str, Any]) -> Exchange:
     return Exchange(
         headers=ROBOT_HEADERS if headers == "production" else headers,
         body=entry.get("body"),
+        kind=entry.get("kind", "text/plain"),
         **{name: entry[name] for name in names},
     )
 
@@ -135,6 +154,14 @@ class Replay:
             connection.close()
 
 
+def _decoded(text: str) -> dict[str, Any]:
+    """Read url-encoded fields as the types that they had: the server's integers, and its nulls."""
+    return {
+        name: None if value == "None" else int(value) if value.isdecimal() else value
+        for name, value in parse_qsl(text, keep_blank_values=True)
+    }
+
+
 def _sent_body(exchange: Exchange) -> bytes | None:
     body = exchange.body
     if body is None or isinstance(body, str):
@@ -142,13 +169,15 @@ def _sent_body(exchange: Exchange) -> bytes | None:
     if "x-www-form-urlencoded" in exchange.headers.get("Content-Type", ""):
         return urlencode(body).encode()
     text = json.dumps(body).encode()
-    return gzip.compress(text) if "gzip body" in exchange.scenario else text
+    return gzip.compress(text) if exchange.is_legacy or "gzip body" in exchange.scenario else text
 
 
 def _compared(exchange: Exchange, status: int, text: str, kind: str) -> list[str]:
     found = [] if status == exchange.status else [f"HTTP status {status}, not {exchange.status}"]
-    if kind != "text/plain":
+    if kind != exchange.kind:
         found.append(f"Content-Type {kind}")
+    if exchange.is_legacy and exchange.kind == "text/plain" and "=" in exchange.reply:
+        return found + list(_paths(_fields(exchange.reply), _fields(text), ""))
     if isinstance(exchange.reply, str):
         return found + ([] if _parser_free(text) == _parser_free(exchange.reply) else [f"text {text!r:.120}"])
     try:
@@ -156,6 +185,11 @@ def _compared(exchange: Exchange, status: int, text: str, kind: str) -> list[str
     except ValueError:
         return [*found, f"not JSON: {text!r:.120}"]
     return found + list(_paths(exchange.reply, reply, ""))
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The url-encoded fields, for their order says nothing."""
+    return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
 
 
 def _parser_free(text: str) -> str:
@@ -176,12 +210,16 @@ def _paths(wanted: object, got: object, path: str) -> Iterator[str]:
 
 
 def replayed(folder: Path) -> list[tuple[Exchange, list[str]]]:
-    """Replay all against a fresh lab in this folder."""
-    db = folder / "lab.sqlite"
-    with LabProcess(db, ["--adder-period", "0", "--panda-queue", QUEUE]) as lab:
+    """Replay each recording against a fresh lab in this folder that serves what that server did."""
+    return [each for name in RECORDINGS for each in _replayed(folder, name)]
+
+
+def _replayed(folder: Path, name: str) -> list[tuple[Exchange, list[str]]]:
+    db = folder / f"{name}.sqlite"
+    with LabProcess(db, ["--adder-period", "0", "--panda-queue", QUEUE], RECORDINGS[name]) as lab:
         store = Store(db)
         try:
-            return list(Replay(store, lab.address.url, exchanges()).differences())
+            return list(Replay(store, lab.address.url, _recorded(name)).differences())
         finally:
             store.close()
 

@@ -16,7 +16,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def test_every_recorded_exchange_is_replayed(results: Results) -> None:
-    assert [exchange.n for exchange, _ in results] == list(range(271))
+    assert [exchange.n for exchange, _ in results] == list(range(336))
 
 
 def test_the_lab_differs_from_the_real_server_only_where_it_is_argued(results: Results) -> None:
