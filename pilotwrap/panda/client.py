@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from pilotwrap.model.credential import Credential
 from pilotwrap.model.errors import CredentialError, PilotwrapError, ServerError, SiteEnvironmentError
 from pilotwrap.panda.answers import (
     Answer,
+    Envelope,
     JobStatus,
     Json,
     Trouble,
@@ -19,6 +20,7 @@ from pilotwrap.panda.answers import (
     envelope,
     job_entries,
     job_statuses,
+    lacks_call,
     update_answer,
 )
 from pilotwrap.panda.job import PandaJob, UnrunnableJob, parse_job
@@ -40,6 +42,10 @@ ANSWER_S = 5
 
 BULK = 200
 """Updates in one call. A guess: at 17 ms each (measured) the server answers such a call within 4 s."""
+
+Api = Literal["current", "legacy"]
+
+_ALIVE = Request("GET", "system/is_alive")
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +102,10 @@ class PandaClient:
         Repeated only while the request surely reached no server: a second one could take a second job.
         Raises CredentialError and ServerError.
         """
+        return _jobs(self.acquire_entries(wanted, deadline))
+
+    def acquire_entries(self, wanted: Wanted, deadline: float) -> tuple[Mapping[str, Json], ...]:
+        """Acquire as `acquire_jobs` does, and return the jobs unread: PanDA's own pilot wants every field of one."""
         left_s = int(deadline - self._patience.clock()) - ANSWER_S
         # a server that searches longer than we wait would hand out jobs to nobody
         search_s = min(wanted.timeout_s, max(left_s, LEAST_SEARCH_S))
@@ -106,7 +116,7 @@ class PandaClient:
         entries = job_entries(reply)
         if isinstance(entries, Trouble):
             raise entries.error
-        return _jobs(entries)
+        return entries
 
     def update(self, updates: Sequence[JobUpdate], deadline: float) -> tuple[Answer, ...]:
         """Send updates, several in one call, and return their answers in order; never raises for a failure.
@@ -146,11 +156,32 @@ class PandaClient:
 
     def check_alive(self, deadline: float) -> None:
         """Make sure that a PanDA server answers; raises ServerError."""
-        found = envelope(self._asked(Request("GET", "system/is_alive"), deadline))
-        if isinstance(found, Trouble):
-            raise found.error
-        if not found.success:
-            raise ServerError("the server says that it is not alive", why=found.message)
+        _check_alive(self._asked(_ALIVE, deadline))
+
+    def knows_api(self, deadline: float) -> bool:
+        """Tell whether the server has the calls that this client makes; raises ServerError when that stays open."""
+        reply = self._asked(_ALIVE, deadline)
+        if lacks_call(reply):
+            return False
+        _check_alive(reply)
+        return True
+
+    def worker_status(
+        self, worker_id: int, harvester_id: str, status: Literal["started", "finished"], node: str, deadline: float
+    ) -> bool:
+        """Say what became of Harvester's worker, and return whether the server took it; nothing hangs on it."""
+        said: dict[str, Json] = {
+            "worker_id": worker_id,
+            "harvester_id": harvester_id,
+            "status": status,
+            "node_id": node,
+        }
+        try:
+            found = envelope(self._asked(_post("pilot/update_worker_status", said), deadline))
+        except (CredentialError, SiteEnvironmentError, ServerError) as error:
+            _log.info("worker %s of %s was not told of: %s", worker_id, harvester_id, error)
+            return False
+        return isinstance(found, Envelope) and found.success
 
     def _update_some(self, updates: Sequence[JobUpdate], deadline: float) -> list[Answer]:
         if len(updates) == 1:
@@ -195,15 +226,39 @@ class PandaClient:
         return reply
 
 
-def connected(server: str, credential: Credential, ca_path: str | None = None) -> PandaClient:
-    """Return a client that reaches its server over HTTPS; nothing is sent yet."""
-    from pilotwrap.panda.https import HttpsTransport
+def connected(server: str, credential: Credential, ca_path: str | None = None, api: Api = "current") -> PandaClient:
+    """Return a client that reaches its server over HTTPS by the calls that it knows; nothing is sent yet."""
+    from pilotwrap.panda.https import LEGACY, HttpsTransport
+    from pilotwrap.panda.legacytransport import LegacyTransport
 
+    if api == "legacy":
+        return PandaClient(LegacyTransport(HttpsTransport(server, credential, ca_path=ca_path, dialect=LEGACY)))
     return PandaClient(HttpsTransport(server, credential, ca_path=ca_path))
+
+
+def api_of(server: str, credential: Credential, ca_path: str | None, deadline: float) -> Api:
+    """Return which calls a server has, the current ones if both; raises CredentialError and ServerError."""
+    if connected(server, credential, ca_path).knows_api(deadline):
+        return "current"
+    if connected(server, credential, ca_path, "legacy").knows_api(deadline):
+        return "legacy"
+    raise ServerError(
+        "the server has no call that a pilot needs",
+        why="it knows neither /api/v1/system/is_alive nor /server/panda/isAlive",
+        remedy="check the server's URL",
+    )
 
 
 def _post(path: str, arguments: Mapping[str, Json]) -> Request:
     return Request("POST", path, body=json.dumps(arguments, allow_nan=False).encode())
+
+
+def _check_alive(reply: Replied) -> None:
+    found = envelope(reply)
+    if isinstance(found, Trouble):
+        raise found.error
+    if not found.success:
+        raise ServerError("the server says that it is not alive", why=found.message)
 
 
 def _surely_not_taken(reply: Reply) -> bool:

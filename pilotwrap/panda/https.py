@@ -6,6 +6,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
@@ -33,14 +34,27 @@ _HEADERS = {
     # the server never compresses; a proxy that does could blow a small reply up
     "Accept-Encoding": "identity",
 }
-_JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Under which path a server has its calls, and in which form it takes their arguments."""
+
+    prefix: str
+    content_type: str
+
+
+CURRENT = Dialect("/api/v1/", "application/json")
+"""With anything behind it, such as a charset, the server does not read the body (measured)."""
+
+LEGACY = Dialect("/server/panda/", "application/x-www-form-urlencoded")
 
 
 class HttpsTransport:
     """Sends requests to one server as one credential; any thread may use it.
 
-    `ca_path` is a file or directory of certificates to trust in place of the system's. `wall` and `clock` give
-    seconds since the epoch and monotonic seconds.
+    `ca_path` is a file or directory of certificates to trust in place of the system's. `clock` gives monotonic
+    seconds.
     """
 
     def __init__(
@@ -49,13 +63,13 @@ class HttpsTransport:
         credential: Credential,
         *,
         ca_path: str | None = None,
-        wall: Callable[[], float] = time.time,
+        dialect: Dialect = CURRENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = checked_server(server)
         self._credential = credential
         self._ca_path = ca_path
-        self._wall = wall
+        self._dialect = dialect
         self._clock = clock
         self._idle: collections.deque[requests.Session] = collections.deque()
 
@@ -72,7 +86,7 @@ class HttpsTransport:
         deadline = self._clock() + request.timeout_s
         secret, headers, cert = self._proof()
         if request.method == "POST":
-            headers |= _JSON_HEADERS
+            headers["Content-Type"] = self._dialect.content_type
         # a session is one thread's at a time, and handed on: threads come and go, connections stay
         session = self._taken()
         try:
@@ -114,7 +128,7 @@ class HttpsTransport:
         if self._credential.kind == "x509":
             return b"", dict(_HEADERS), proxy_file(self._credential)
         origin = origin_of(self._credential)
-        token = read_token(self._credential, self._wall())
+        token = read_token(self._credential, time.time())
         return token.encode(), {**_HEADERS, "Authorization": f"Bearer {token}", "Origin": origin}, None
 
     def _taken(self) -> "requests.Session":
@@ -134,7 +148,7 @@ class HttpsTransport:
 
     def _url(self, request: Request) -> str:
         query = f"?{urlencode(request.query)}" if request.query else ""
-        return f"{self._server}/api/v1/{request.path}{query}"
+        return f"{self._server}{self._dialect.prefix}{request.path}{query}"
 
     def _reply(self, response: "requests.Response", deadline: float, secret: bytes) -> Reply:
         from urllib3.exceptions import HTTPError

@@ -9,7 +9,7 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """One call of the API; `path` is what follows `/api/v1/`."""
+    """One call of an API; `path` is what follows its prefix, such as `/api/v1/`."""
 
     method: Literal["GET", "POST"]
     path: str

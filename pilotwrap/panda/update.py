@@ -9,9 +9,10 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pilotwrap import __version__
 from pilotwrap.model.base import Value
@@ -23,6 +24,8 @@ from pilotwrap.panda.answers import Json
 PandaState = Literal["starting", "running", "transferring", "holding", "finished", "failed"]
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Int64 = Annotated[int, Field(ge=0, lt=2**63)]
+Factor = Annotated[float, Field(allow_inf_nan=False)]
+Argument: TypeAlias = int | float | str
 
 NO_SUCH_JOB = -1
 """PandaIDs come from a sequence that starts at 1."""
@@ -40,8 +43,22 @@ LIMITS: dict[str, int] = {
     "scheduler_id": 128,
     "start_time": 19,
     "end_time": 19,
+    "pilot_log": 4000,
+    "stdout": 2048,  # what panda-server 0.8.1 keeps of it; its successor keeps all
+    "cpu_architecture_level": 20,
+    "grid": 50,
+    "source_site": 36,
+    "destination_site": 36,
 }
 """Bytes that a column holds: the postgres schema counts characters, Oracle's bytes."""
+
+_LINED = frozenset({"pilot_log", "stdout", "meta_data"})
+"""Texts of several lines."""
+
+_OURS = frozenset(
+    {"job_id", "job_status", "attempt_nr", "batch_id", "node", "job_sub_status", "job_output_report"},
+)
+"""Never taken from a pilot: which attempt it is and how it ended is known here, and its batch id may not change."""
 
 ERROR_CODES: dict[Reason, int] = {
     "ok": 0,
@@ -76,6 +93,9 @@ _LAST_SECOND = 253402300799
 """9999-12-31 23:59:59 UTC, where datetime ends."""
 
 
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
+
+
 class JobUpdate(Value):
     """One call of update_job; only what is set is sent."""
 
@@ -95,7 +115,40 @@ class JobUpdate(Value):
     end_time: str | None = None
     cpu_consumption_time: Int32 | None = None
     cpu_consumption_unit: str | None = None
+    cpu_conversion_factor: Factor | None = None
+    cpu_architecture_level: str | None = None
+    mean_core_count: Int32 | None = None
+    n_events: Int32 | None = None
+    n_input_files: Int32 | None = None
+    exe_error_code: Int32 | None = None
+    exe_error_diag: str | None = None
+    pilot_timing: str | None = None
+    pilot_log: str | None = None
+    stdout: str | None = None
+    meta_data: str | None = None
+    job_metrics: str | None = None
+    scheduler_id: str | None = None
+    site_name: str | None = None
+    corrupted_files: str | None = None
+    grid: str | None = None
+    source_site: str | None = None
+    destination_site: str | None = None
     max_rss: Int64 | None = None
+    max_vmem: Int64 | None = None
+    max_swap: Int64 | None = None
+    max_pss: Int64 | None = None
+    avg_rss: Int64 | None = None
+    avg_vmem: Int64 | None = None
+    avg_swap: Int64 | None = None
+    avg_pss: Int64 | None = None
+    tot_rchar: Int64 | None = None
+    tot_wchar: Int64 | None = None
+    tot_rbytes: Int64 | None = None
+    tot_wbytes: Int64 | None = None
+    rate_rchar: Int64 | None = None
+    rate_wchar: Int64 | None = None
+    rate_rbytes: Int64 | None = None
+    rate_wbytes: Int64 | None = None
 
     def arguments(self) -> dict[str, Json]:
         """Return the arguments by the server's names; null is refused by many of them, so it is left out."""
@@ -117,9 +170,12 @@ class Beat(Value):
     usage: Usage = Usage()
 
 
-def beat_update(beat: Beat) -> JobUpdate:
-    """Return the update that says where a job is; the batch id must be the same through an attempt."""
-    return JobUpdate(
+def beat_update(beat: Beat, said: Mapping[str, Json] = _NOTHING) -> JobUpdate:
+    """Return the update that says where a job is; the batch id must be the same through an attempt.
+
+    `said` holds what a pilot said of it, by update_job's names: it knows better what it measured.
+    """
+    ours = JobUpdate(
         job_id=beat.panda_id,
         job_status=beat.state,
         attempt_nr=_int32(beat.attempt_nr),
@@ -132,12 +188,14 @@ def beat_update(beat: Beat) -> JobUpdate:
         cpu_consumption_unit="s",
         max_rss=_int64(beat.usage.max_rss_kib),
     )
+    return ours.model_copy(update=_usable(said))
 
 
-def terminal_update(report: JobReport) -> JobUpdate:
+def terminal_update(report: JobReport, said: Mapping[str, Json] = _NOTHING) -> JobUpdate:
     """Return the final update of a job; raises ValueError for a report without panda_id.
 
     The server has no state `cancelled` for us to send: it makes it of `failed` when it has asked for the end itself.
+    `said` holds what a pilot said of it, by update_job's names: what it measured, and its own error code if it has one.
     """
     if report.panda_id is None:
         raise ValueError("a report without panda_id is not for PanDA")
@@ -158,18 +216,37 @@ def terminal_update(report: JobReport) -> JobUpdate:
         cpu_consumption_unit="s",
         max_rss=_int64(report.usage.max_rss_kib),
     )
-    return ended if report.state == "finished" else _failed(ended, report)
+    theirs = _usable(said)
+    both = ended.model_copy(update=theirs)
+    if report.state == "finished":
+        return both.model_copy(update={"pilot_error_code": 0, "pilot_error_diag": None})
+    return _failed(both, report, theirs)
 
 
-def _failed(ended: JobUpdate, report: JobReport) -> JobUpdate:
-    return ended.model_copy(
-        update={
-            "job_status": "failed",
-            "pilot_error_code": ERROR_CODES[report.reason] or ERROR_CODES["internal"],
-            "pilot_error_diag": cleaned(report.detail or report.reason, "pilot_error_diag"),
-            "job_sub_status": report.reason,
-        }
-    )
+def _failed(ended: JobUpdate, report: JobReport, theirs: Mapping[str, Argument]) -> JobUpdate:
+    diag = cleaned(report.detail or report.reason, "pilot_error_diag")
+    code = ERROR_CODES[report.reason] or ERROR_CODES["internal"]
+    if theirs.get("pilot_error_code"):
+        code, diag = int(theirs["pilot_error_code"]), str(theirs.get("pilot_error_diag") or diag)
+    failed = {"job_status": "failed", "pilot_error_code": code, "pilot_error_diag": diag}
+    return ended.model_copy(update={**failed, "job_sub_status": report.reason})
+
+
+def _usable(said: Mapping[str, Json]) -> dict[str, Argument]:
+    """Return what a pilot said that we don't know better; what does not fit would lose the whole update."""
+    wanted = {name: value for name, value in said.items() if name in JobUpdate.model_fields.keys() - _OURS}
+    try:
+        found = _said_update(wanted)
+    except ValidationError as error:
+        unfit = {problem["loc"][0] for problem in error.errors(include_url=False, include_input=False)}
+        found = _said_update({name: value for name, value in wanted.items() if name not in unfit})
+    values = {name: value for name in wanted if (value := getattr(found, name)) is not None}
+    texts = {name: cleaned(value, name) for name, value in values.items() if isinstance(value, str)}
+    return {**values, **{name: text for name, text in texts.items() if text is not None}}
+
+
+def _said_update(said: Mapping[str, Json]) -> JobUpdate:
+    return JobUpdate.model_validate({**said, "job_id": NO_SUCH_JOB, "job_status": "running"}, strict=True)
 
 
 def probe_update() -> JobUpdate:
@@ -195,7 +272,11 @@ def cleaned(text: str | None, field: str) -> str | None:
     """Return a text without control characters, cut to its column; None for nothing."""
     if not text:
         return None
-    kept = "".join(" " if unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} else letter for letter in text)
+    spared = "\n\t" if field in _LINED else ""
+    kept = "".join(
+        " " if letter not in spared and unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} else letter
+        for letter in text
+    )
     limit = LIMITS.get(field)
     return kept if limit is None else kept.encode()[:limit].decode(errors="ignore")
 

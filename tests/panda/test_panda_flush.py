@@ -14,7 +14,7 @@ import pytest
 
 from pilotwrap.cli import flush as verb
 from pilotwrap.model.errors import BadInputError
-from pilotwrap.panda.client import PandaClient
+from pilotwrap.panda.client import Api, PandaClient
 from pilotwrap.panda.flush import Errand, FlushResult, Reporter, flush, run_dirs
 from pilotwrap.panda.https import HttpsTransport
 from pilotwrap.panda.retry import Patience
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def errand(credential: Credential, clock: HandClock) -> Errand:
     patience = Patience(clock=clock.read, sleep=clock.sleep)
 
-    def client_of(server: str, given: Credential, ca_path: str | None) -> PandaClient:
+    def client_of(server: str, given: Credential, ca_path: str | None, _api: Api) -> PandaClient:
         return PandaClient(HttpsTransport(server, given, ca_path=ca_path), patience)
 
     return Errand(client_of, now=500.0, deadline=clock.now + 5, credential=credential)
@@ -168,9 +168,9 @@ def test_two_flushes_at_once_send_once(server: ScriptedServer, tmp_path: Path, e
 def test_a_server_that_is_down_is_waited_for_once(closed_port: str, tmp_path: Path, errand: Errand) -> None:
     asked: list[str] = []
 
-    def client_of(server: str, given: Credential, ca_path: str | None) -> Reporter:
+    def client_of(server: str, given: Credential, ca_path: str | None, api: Api) -> Reporter:
         asked.append(server)
-        return errand.client_of(server, given, ca_path)
+        return errand.client_of(server, given, ca_path, api)
 
     for name in ("aa11", "bb22", "cc33"):
         dead_run(tmp_path, name, acquired(1, server=closed_port), terminal(1))
