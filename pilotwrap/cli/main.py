@@ -22,6 +22,7 @@ VERBS = {
     "plan": "print what a run would do, without doing it",
     "run": "the main job: run specs, or fetch PanDA jobs and run them",
     "why": "say in one sentence why a run ended, then the evidence",
+    "doctor": "say what would stop a run here, and what to do about it",
     "flush": "send what a dead run left unreported",
     "starter": "print the one-file starter for a host with nothing but Python",
     "demo": "the whole flow here with an embedded server, in under a minute",

@@ -15,6 +15,7 @@ NAMES = {
     "outcome": "pilotwrap.model.outcome:Outcome",
     "jobreport": "pilotwrap.model.report:JobReport",
     "report": "pilotwrap.model.report:RunReport",
+    "doctor": "pilotwrap.model.readiness:Readiness",
 }
 
 

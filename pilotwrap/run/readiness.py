@@ -12,9 +12,9 @@ from pilotwrap.model.node import Allocation, Memory, NodeFacts
 from pilotwrap.model.readiness import Check, Readiness
 from pilotwrap.panda.queuedata import QueueData
 from pilotwrap.plan.limits import limits
+from pilotwrap.plan.pilotflags import FoundPython, PilotVersion, python_for, shown
 
 Agent: TypeAlias = Literal["direct", "pilot3"]
-Version: TypeAlias = tuple[int, ...]
 
 PILOT_FREE_MIB = 2048
 """A pilot takes no job where no more than this is free (pilot3 3.7 and 3.11, default.cfg: free_space_limit)."""
@@ -29,30 +29,8 @@ TELL_S = 2.0
 """What the planner keeps for the last report, as the controller has it."""
 
 
-class _Range(NamedTuple):
-    since: Version
-    """The first pilot version that these interpreters run."""
-
-    least: Version
-    most: Version | None
-    why: str
-
-
-_PYTHONS = (
-    _Range((3,), (3, 6), (3, 12), "it imports `pipes`, which Python 3.13 has no more"),
-    _Range((3, 11), (3, 9), None, "its annotations are of Python 3.9"),
-)
-"""From the sources of 3.7.0.36 and 3.11.5.1; what lies between is taken to be like the older."""
-
-_CURL_SINCE_OPTIONAL: Version = (3, 11)
+_CURL_SINCE_OPTIONAL: PilotVersion = (3, 11)
 """3.7 makes each call to the server with curl, 3.11 tries urllib first (util/https.py)."""
-
-
-class Python(NamedTuple):
-    """An interpreter and its version, e.g. (3, 11, 2)."""
-
-    path: str
-    version: Version
 
 
 class Place(NamedTuple):
@@ -103,43 +81,23 @@ def readiness(checks: Iterable[Check]) -> Readiness:
     return Readiness(safe=all(check.ok is not False for check in found), checks=found)
 
 
-def python_fits(pilot: Version, python: Version) -> str:
-    """Return why an interpreter does not run a pilot of this version; empty if it does."""
-    known = [one for one in _PYTHONS if pilot >= one.since] or [_PYTHONS[0]]
-    bounds = known[-1]
-    minor = python[:2]
-    if minor < bounds.least:
-        return f"pilot {written(pilot)} needs Python {written(bounds.least)} or newer"
-    if bounds.most and minor > bounds.most:
-        return f"pilot {written(pilot)} runs up to Python {written(bounds.most)}: {bounds.why}"
-    return ""
+def python_check(pilot: PilotVersion | None, pythons: Sequence[FoundPython]) -> Check:
+    """Judge whether an interpreter is here that runs this version of the pilot."""
+    if pilot is None:
+        return unchecked("python", "which one it has to be hangs on the pilot, and there is none")
+    try:
+        found = python_for(pilot, pythons)
+    except errors.PilotError as error:
+        return failed("python", error)
+    return passed("python", f"{shown(found.version)} at {found.path}")
 
 
-def python_check(pilot: Version | None, pythons: Sequence[Python]) -> Check:
-    """Judge whether an interpreter is here that the pilot runs with; of an unknown pilot, whether one runs any."""
-    wanted = (pilot,) if pilot else tuple(one.since for one in _PYTHONS)
-    against = {one: [why for version in wanted if (why := python_fits(version, one.version))] for one in pythons}
-    for one, bad in against.items():
-        if not bad:
-            return passed("python", f"{written(one.version)} at {one.path}")
-    had = ", ".join(f"{written(one.version)} at {one.path}" for one in pythons) or "none on PATH"
-    for bad in against.values():
-        if len(bad) < len(wanted):
-            return unchecked("python", f"only {had}, and {bad[0]}", "run the pilot whose version this Python fits")
-    error = errors.SiteEnvironmentError(
-        f"no Python here runs the pilot ({had})",
-        why=next((bad[0] for bad in against.values()), ""),
-        remedy="put a Python 3.9 to 3.12 on PATH, e.g. by the site's module or a conda environment",
-    )
-    return failed("python", error)
-
-
-def curl_check(pilot: Version | None, path: str | None) -> Check:
+def curl_check(pilot: PilotVersion | None, path: str | None) -> Check:
     """Judge whether the pilot can call its server."""
     if path:
         return passed("curl", path)
     if pilot and pilot >= _CURL_SINCE_OPTIONAL:
-        return passed("curl", f"not on PATH; pilot {written(pilot)} can do without")
+        return passed("curl", f"not on PATH; pilot {shown(pilot)} can do without")
     error = errors.SiteEnvironmentError(
         "curl is not on PATH",
         why="a pilot before 3.11 makes every call to its server with it",
@@ -232,7 +190,8 @@ def time_check(agent: Agent, allocation: Allocation, queue: QueueData | None = N
         return failed("time", error)
     longest = queue.maxtime_s if queue else None
     cut = f"; the queue lets a pilot live for {longest} s" if agent == "pilot3" and longest else ""
-    return passed("time", because.reason + cut)
+    left = "no time limit is known" if allocation.time_left_s is None else because.reason
+    return passed("time", left + cut)
 
 
 def isolation_check(agent: Agent, *, works: bool | None, said: str = "") -> Check:
@@ -243,11 +202,6 @@ def isolation_check(agent: Agent, *, works: bool | None, said: str = "") -> Chec
         return unchecked("isolation", said or "no `unshare` on PATH to ask with")
     instead = "a session and a subreaper instead" + (", and PILOT_NOKILL for the pilot" if agent == "pilot3" else "")
     return passed("isolation", f"no PID namespace ({said or 'refused'}); {instead}")
-
-
-def written(version: Version) -> str:
-    """Return a version as people write it."""
-    return ".".join(map(str, version))
 
 
 _ERRORS: dict[str, type[PilotwrapError]] = {
