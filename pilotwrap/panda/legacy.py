@@ -246,8 +246,8 @@ def _text(value: Json, name: str) -> str | None:
 
 
 def _json_text(value: Json, name: str) -> str | None:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return cleaned(text, name) if len(text) <= MAX_JSON_TEXT else None
+    text = value if isinstance(value, str | None) else json.dumps(value)
+    return cleaned(text, name) if len(text or "") <= MAX_JSON_TEXT else None
 
 
 def _number(value: Json) -> float | None:

@@ -125,7 +125,7 @@ class LegacyTransport:
         if found is None:
             return reply
         if found["StatusCode"]:
-            return _refused(found, _NO_REPORT)
+            return _failed(found)
         states, attempts = (str(found.get(name, "")).split("+") for name in ("status", "attemptNr"))
         if not len(ids) == len(states) == len(attempts):
             return _enveloped(success=False, message=f"{len(states)} states came for {len(ids)} jobs")
@@ -138,7 +138,7 @@ class LegacyTransport:
         found = _fields(reply)
         if found is None:
             return reply
-        return _refused(found, _NO_REPORT) if found["StatusCode"] else _enveloped(success=True, data=None)
+        return _failed(found) if found["StatusCode"] else _enveloped(success=True, data=None)
 
     def _post(self, name: str, arguments: Mapping[str, str], timeout_s: float) -> Reply:
         return self._inner.send(Request("POST", name, body=urlencode(arguments).encode(), timeout_s=timeout_s))
@@ -187,6 +187,12 @@ def _refused(found: Arguments, role: str) -> Replied:
     if code == _ROLE:
         return _enveloped(success=False, message=role)
     return _enveloped(success=True, message=why, data={"StatusCode": code})
+
+
+def _failed(found: Arguments) -> Replied:
+    """Return a refusal of a call whose current form has no StatusCode."""
+    code = found["StatusCode"]
+    return _enveloped(success=False, message=_NO_REPORT if code == _ROLE else f"StatusCode {code}")
 
 
 def _state(panda_id: str, status: str, attempt: str) -> dict[str, Json]:
