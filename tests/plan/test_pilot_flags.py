@@ -86,7 +86,7 @@ def test_the_old_pilot_does_not_get_a_python_without_pipes() -> None:
     assert python_for(OLD, found("3.6.8", "3.13.0", "3.12.1", "3.9.18")).path == "/python3.12.1"
     assert python_for((3, 8, 1, 66), found("3.8.18", "3.13.0")).path == "/python3.13.0"
     assert python_for(NEW, found("3.6.8", "3.13.0")).path == "/python3.13.0"
-    assert python_for((3, 7, 9, 1), found("3.8.18", "3.12.1", "3.13.0")).path == "/python3.12.1"
+    assert python_for((3, 7, 9, 1), found("3.8.18", "3.13.0", "3.12.1")).path == "/python3.12.1"
 
 
 def test_no_fitting_python_says_what_is_there_and_what_is_needed() -> None:

@@ -67,7 +67,8 @@ def pilot(open_folder: Path) -> FoundPilot:
 
 def python() -> str:
     candidates = []
-    for path in dict.fromkeys((sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")):
+    paths = (path for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3") if Path(path).exists())
+    for path in paths:
         argv = [*as_ordinary_user(), path, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
         shown = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
         if shown.returncode == 0:

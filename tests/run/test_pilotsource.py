@@ -21,7 +21,6 @@ from pilotwrap.run.pilotsource import PilotSource, find, pilot_source, version_i
 
 SHA = "0" * 64
 CONSTANTS = "RELEASE = '3'\nVERSION = '4'  # comment\nREVISION = '5'\nBUILD = '8'\nraise SystemExit('never run')\n"
-BAD = "the pilot's archive is refused"
 
 
 def packed(*members: tuple[str, bytes], add: Callable[[tarfile.TarFile], None] = lambda _: None) -> bytes:
@@ -129,28 +128,45 @@ def oversized(archive: tarfile.TarFile) -> None:
 
 
 HOSTILE = {
-    "a path out of it": packed(("pilot3/pilot.py", b""), ("pilot3/../../evil", b"")),
-    "an absolute path": packed(("pilot3/pilot.py", b""), ("/tmp/evil", b"")),
-    "a symbolic link": packed(("pilot3/pilot.py", b""), add=link(tarfile.SYMTYPE, "pilot3/a", "/etc")),
-    "a hard link": packed(("pilot3/pilot.py", b""), add=link(tarfile.LNKTYPE, "pilot3/a", "pilot3/pilot.py")),
-    "a device": packed(("pilot3/pilot.py", b""), add=link(tarfile.CHRTYPE, "pilot3/null", "")),
-    "a fifo": packed(("pilot3/pilot.py", b""), add=link(tarfile.FIFOTYPE, "pilot3/fifo", "")),
-    "the same file twice": packed(("pilot3/pilot.py", b"a"), ("pilot3/pilot.py", b"b")),
-    "a file and a folder of one name": packed(("pilot3/pilot.py", b""), ("pilot3/a", b""), ("pilot3/a/b", b"")),
-    "more than its bound": packed(("pilot3/pilot.py", b""), add=oversized),
-    "no pilot": packed(("pilot3/setup.py", b"")),
-    "a pilot too deep": packed(("a/b/pilot.py", b"")),
-    "a file beside its folder": packed(("pilot3/pilot.py", b""), ("evil", b"")),
-    "no archive": b"<html>not found</html>",
-    "half an archive": good()[:150],
-    "nothing": b"",
+    "a path out of it": (packed(("pilot3/pilot.py", b""), ("pilot3/../../evil", b"")), "leads out of it"),
+    "an absolute path": (packed(("pilot3/pilot.py", b""), ("/tmp/evil", b"")), "leads out of it"),
+    "a symbolic link": (
+        packed(("pilot3/pilot.py", b""), add=link(tarfile.SYMTYPE, "pilot3/a", "/etc")),
+        "neither file nor directory",
+    ),
+    "a hard link": (
+        packed(("pilot3/pilot.py", b""), add=link(tarfile.LNKTYPE, "pilot3/a", "pilot3/pilot.py")),
+        "neither file nor directory",
+    ),
+    "a device": (
+        packed(("pilot3/pilot.py", b""), add=link(tarfile.CHRTYPE, "pilot3/null", "")),
+        "neither file nor directory",
+    ),
+    "a fifo": (
+        packed(("pilot3/pilot.py", b""), add=link(tarfile.FIFOTYPE, "pilot3/fifo", "")),
+        "neither file nor directory",
+    ),
+    "the same file twice": (packed(("pilot3/pilot.py", b"a"), ("pilot3/pilot.py", b"b")), "cannot be unpacked"),
+    "a file and a folder of one name": (
+        packed(("pilot3/pilot.py", b""), ("pilot3/a", b""), ("pilot3/a/b", b"")),
+        "cannot be unpacked",
+    ),
+    "more than its bound": (packed(("pilot3/pilot.py", b""), add=oversized), "more than"),
+    "no pilot": (packed(("pilot3/setup.py", b"")), "not in its top folder"),
+    "a pilot too deep": (packed(("a/b/pilot.py", b"")), "not in its top folder"),
+    "a file beside its folder": (packed(("pilot3/pilot.py", b""), ("evil", b"")), "not in its top folder"),
+    "no archive": (b"<html>not found</html>", "cannot be unpacked"),
+    "half an archive": (good()[:150], "cannot be unpacked"),
+    "nothing": (b"", "cannot be unpacked"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_archive_is_refused_whole_that_holds(name: str, tmp_path: Path) -> None:
-    with pytest.raises(PilotError, match=BAD):
-        find(saved(tmp_path, HOSTILE[name]), tmp_path / "cache", {})
+    content, why = HOSTILE[name]
+    with pytest.raises(PilotError, match="the pilot's archive is refused") as caught:
+        find(saved(tmp_path, content), tmp_path / "cache", {})
+    assert why in caught.value.why
     assert list((tmp_path / "cache").iterdir()) == []
     assert not (tmp_path / "evil").exists()
 
