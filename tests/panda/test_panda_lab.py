@@ -12,7 +12,7 @@ import pytest
 from pilotwrap.model.credential import Credential
 from pilotwrap.model.errors import CredentialError
 from pilotwrap.model.report import FileReport, JobReport
-from pilotwrap.panda.client import PandaClient, Wanted, connected
+from pilotwrap.panda.client import Api, PandaClient, Wanted, api_of, connected
 from pilotwrap.panda.flush import Errand, flush
 from pilotwrap.panda.job import PandaJob, UnrunnableJob
 from pilotwrap.panda.spool import AcquiredRecord, Acquisition, Spool, TerminalRecord
@@ -28,9 +28,20 @@ if TYPE_CHECKING:
     from pilotwrap.lab.process import LabProcess
 
 
+@pytest.fixture(params=["current-current", "legacy-legacy"])
+def apis(request: pytest.FixtureRequest) -> list[str]:
+    """Return which calls the server has, and which the client makes."""
+    return str(request.param).split("-")
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabProcess]:
-    with process.LabProcess(tmp_path / "lab.sqlite") as started:
+def api(apis: list[str]) -> Api:
+    return "legacy" if apis[1] == "legacy" else "current"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, apis: list[str]) -> Iterator[LabProcess]:
+    with process.LabProcess(tmp_path / "lab.sqlite", api=apis[0]) as started:
         yield started
 
 
@@ -40,8 +51,8 @@ def credential(lab: LabProcess) -> Credential:
 
 
 @pytest.fixture
-def client(lab: LabProcess, credential: Credential) -> PandaClient:
-    return connected(lab.address.url, credential)
+def client(lab: LabProcess, credential: Credential, api: Api) -> PandaClient:
+    return connected(lab.address.url, credential, api=api)
 
 
 def soon() -> float:
@@ -118,6 +129,7 @@ def kill(lab: LabProcess, panda_id: int) -> None:
     assert reply.json()["data"] == [True]
 
 
+@pytest.mark.parametrize("apis", ["current-current", "both-legacy"], indirect=True)
 def test_a_killed_job_hears_of_it_and_is_stored_as_cancelled(
     client: PandaClient, lab: LabProcess, tmp_path: Path
 ) -> None:
@@ -132,7 +144,9 @@ def test_a_killed_job_hears_of_it_and_is_stored_as_cancelled(
     assert state_of(client, job.panda_id) == "cancelled"
 
 
-def other_token(lab: LabProcess, tmp_path: Path, roles: tuple[str, ...], lifetime_s: float = 3600) -> PandaClient:
+def other_token(
+    lab: LabProcess, tmp_path: Path, roles: tuple[str, ...], api: Api, lifetime_s: float = 3600
+) -> PandaClient:
     from pilotwrap.lab.store import Store
     from pilotwrap.lab.tokens import Grant, make_token, write_token
 
@@ -141,36 +155,65 @@ def other_token(lab: LabProcess, tmp_path: Path, roles: tuple[str, ...], lifetim
     write_token(make_token(store, Grant("somebody", "lab", roles, lifetime_s), time.time()), path)
     store.close()
     origin = ".".join(["lab", *(roles or ("user",))[:1]])
-    return connected(lab.address.url, Credential(kind="token", path=str(path), origin=origin))
+    return connected(lab.address.url, Credential(kind="token", path=str(path), origin=origin), api=api)
 
 
 @pytest.mark.parametrize("roles", [("user",), ("pilot",)])
 def test_a_token_that_may_fetch_but_not_report_is_found_out_before_any_job(
-    lab: LabProcess, tmp_path: Path, roles: tuple[str, ...]
+    lab: LabProcess, tmp_path: Path, roles: tuple[str, ...], api: Api
 ) -> None:
     with pytest.raises(CredentialError, match="may not report on jobs, so none is fetched"):
-        other_token(lab, tmp_path, roles).may_report(soon())
+        other_token(lab, tmp_path, roles, api).may_report(soon())
 
 
-def test_an_expired_token_is_found_out_without_the_server(lab: LabProcess, tmp_path: Path) -> None:
+def test_an_expired_token_is_found_out_without_the_server(lab: LabProcess, tmp_path: Path, api: Api) -> None:
     with pytest.raises(CredentialError, match="expired at"):
-        other_token(lab, tmp_path, ("production",), -5).may_report(soon())
+        other_token(lab, tmp_path, ("production",), api, -5).may_report(soon())
 
 
-def test_a_vo_that_is_not_the_tokens_is_refused(lab: LabProcess, credential: Credential) -> None:
-    stranger = connected(lab.address.url, credential.model_copy(update={"origin": "elsewhere.production"}))
+def test_a_vo_that_is_not_the_tokens_is_refused(lab: LabProcess, credential: Credential, api: Api) -> None:
+    stranger = connected(lab.address.url, credential.model_copy(update={"origin": "elsewhere.production"}), api=api)
     with pytest.raises(CredentialError, match="--origin"):
         stranger.may_report(soon())
 
 
-def test_a_server_that_dies_and_returns_is_told_late(client: PandaClient, lab: LabProcess, tmp_path: Path) -> None:
+def test_the_calls_that_the_lab_has_are_found_out(lab: LabProcess, credential: Credential, api: Api) -> None:
+    assert api_of(lab.address.url, credential, None, soon()) == api
+
+
+@pytest.mark.parametrize("apis", ["both-current"], indirect=True)
+def test_of_both_apis_the_current_one_is_chosen(lab: LabProcess, credential: Credential) -> None:
+    assert api_of(lab.address.url, credential, None, soon()) == "current"
+
+
+def test_the_entry_of_a_job_is_whole_and_its_worker_told_of(
+    client: PandaClient, lab: LabProcess, tmp_path: Path
+) -> None:
+    put(tmp_path, {"command": ["true"]})
+    (entry,) = client.acquire_entries(wanted(lab), soon())
+    assert entry.keys() > {"PandaID", "jobDefinitionID", "cmtConfig", "prodDBlocks", "destinationSE"}
+    assert client.worker_status(7, "harvester", "started", "node1", soon()) is True
+
+
+def test_the_states_of_several_jobs_are_told_apart(client: PandaClient, lab: LabProcess, tmp_path: Path) -> None:
+    put(tmp_path, *[{"command": ["true"]}] * 2)
+    (job,) = acquired(client, lab)
+    found = client.job_status([1, 2, 99999], soon())
+    assert [each.status for each in found if each.panda_id == job.panda_id] == ["sent"]
+    assert sorted(each.status for each in found) == ["activated", "not found", "sent"]
+    assert found[2].status == "not found"
+
+
+def test_a_server_that_dies_and_returns_is_told_late(
+    client: PandaClient, lab: LabProcess, apis: list[str], tmp_path: Path
+) -> None:
     put(tmp_path, {"command": ["true"]})
     (job,) = acquired(client, lab)
     port = lab.address.url.rpartition(":")[2]
     lab.kill()
     answer = client.update([terminal_update(finished(job))], time.monotonic() + 1)[0]
     assert answer.verdict == "unreachable"
-    with process.LabProcess(lab.db, ["--port", port]):
+    with process.LabProcess(lab.db, ["--port", port], api=apis[0]):
         assert client.update([terminal_update(finished(job))], soon())[0].verdict == "ok"
         assert state_of(client, job.panda_id) == "finished"
 
@@ -183,7 +226,7 @@ def test_several_jobs_are_told_in_one_call(client: PandaClient, lab: LabProcess,
 
 
 def test_flush_tells_what_a_dead_run_left(
-    client: PandaClient, credential: Credential, lab: LabProcess, tmp_path: Path
+    client: PandaClient, credential: Credential, lab: LabProcess, tmp_path: Path, api: Api
 ) -> None:
     put(tmp_path, *[{"command": ["true"]}] * 3)
     jobs = acquired(client, lab, 3)
@@ -193,7 +236,7 @@ def test_flush_tells_what_a_dead_run_left(
             AcquiredRecord(
                 acquisition=Acquisition(
                     server=lab.address.url, panda_queue=lab.address.panda_queue, credential=credential,
-                    panda_id=job.panda_id, attempt_nr=job.attempt_nr, batch_id="n_1", at=time.time(),
+                    panda_id=job.panda_id, attempt_nr=job.attempt_nr, batch_id="n_1", at=time.time(), api=api,
                 )
             )
             for job in jobs

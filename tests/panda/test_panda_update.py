@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,9 @@ from pilotwrap.model.outcome import Usage
 from pilotwrap.model.reasons import REASONS
 from pilotwrap.model.report import FileReport, JobReport, JobState
 from pilotwrap.panda.update import ERROR_CODES, LIMITS, Beat, beat_update, cleaned, probe_update, terminal_update, utc
+
+if TYPE_CHECKING:
+    from pilotwrap.panda.answers import Json
 
 LOG = FileReport(guid="64daaf67-7fa2-4cca-9346-3e286bc6c98f", size=1234, adler32="0a0b0c0d", url="file:///se/log")
 REPORT = JobReport(
@@ -69,6 +72,98 @@ def test_a_failed_job_keeps_the_payloads_exit_code() -> None:
     assert (said["trans_exit_code"], said["pilot_error_code"]) == (3, 1305)
     assert said["job_output_report"] == "{}"
     assert said["pilot_error_diag"] == "payload-exit"
+
+
+SAID: dict[str, Json] = {
+    "pilot_error_code": 1368,
+    "pilot_error_diag": "Remote file open timed out",
+    "exe_error_code": 2,
+    "exe_error_diag": "it said no",
+    "trans_exit_code": 3,
+    "cpu_consumption_time": 7,
+    "cpu_consumption_unit": "s+CPU",
+    "cpu_conversion_factor": 1,
+    "max_rss": 4096,
+    "avg_pss": 100,
+    "rate_wbytes": 5,
+    "pilot_timing": "0|0|2|0|0|0",
+    "pilot_log": "one\ntwo",
+    "meta_data": '{"files": {}}',
+    "job_metrics": "nGPU=1",
+    "mean_core_count": 2,
+    "core_count": 2,
+    "pilot_id": "log|PR|3.11.5.1",
+    "start_time": "2026-11-21 06:07:48",
+}
+"""What a pilot says of a failed job, as the bridge reads it."""
+
+TAKEN = {
+    "job_id": 99,
+    "job_status": "running",
+    "attempt_nr": 9,
+    "batch_id": "another",
+    "node": "elsewhere",
+    "job_sub_status": "pilot_closed",
+    "job_output_report": "{}",
+}
+"""What a pilot cannot change."""
+
+
+def test_what_a_pilot_measured_is_told() -> None:
+    report = REPORT.model_copy(update={"state": "failed", "reason": "payload-exit", "detail": "it exited with 3"})
+    said = terminal_update(report, SAID).arguments()
+    assert {name: said[name] for name in SAID} == SAID
+    assert type(said["cpu_conversion_factor"]) is float
+    assert said["job_sub_status"] == "payload-exit"
+    assert said["end_time"] == "2023-11-14 22:14:20"
+
+
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_which_attempt_ended_and_how_is_not_the_pilots_to_say(state: JobState) -> None:
+    report = REPORT.model_copy(update={"state": state, "reason": "ok" if state == "finished" else "walltime"})
+    mine, theirs = terminal_update(report).arguments(), terminal_update(report, TAKEN).arguments()
+    assert mine == theirs
+    beat = Beat(panda_id=25, attempt_nr=1, state="starting", node="n")
+    assert beat_update(beat, TAKEN) == beat_update(beat)
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_a_pilot_without_an_error_leaves_the_word_to_us(code: int | None) -> None:
+    report = REPORT.model_copy(update={"state": "failed", "reason": "walltime", "detail": "no time was left"})
+    said = terminal_update(report, {"pilot_error_code": code, "pilot_error_diag": ""}).arguments()
+    assert (said["pilot_error_code"], said["pilot_error_diag"]) == (1213, "no time was left")
+
+
+def test_a_finished_job_has_no_error_whatever_its_pilot_said() -> None:
+    said = terminal_update(REPORT, SAID).arguments()
+    assert (said["job_status"], said["pilot_error_code"], said.get("pilot_error_diag")) == ("finished", 0, None)
+
+
+def test_a_beat_passes_on_what_a_pilot_measured() -> None:
+    beat = Beat(panda_id=25, attempt_nr=1, state="running", node="n", core_count=8)
+    said = beat_update(beat, {"max_rss": 4096, "core_count": 2, "stdout": "a\nb"}).arguments()
+    assert (said["max_rss"], said["core_count"], said["stdout"], said["job_status"]) == (4096, 2, "a\nb", "running")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_rss": -1},
+        {"max_rss": "12"},
+        {"n_events": 2**31},
+        {"n_events": 1.5},
+        {"cpu_conversion_factor": float("nan")},
+        {"job_metrics": {"a": 1}},
+        {"meta_data": None},
+        {"bogus": 1},
+    ],
+)
+def test_one_thing_that_does_not_fit_costs_nothing_else(wrong: dict[str, Json]) -> None:
+    said = terminal_update(REPORT, {**wrong, "pilot_timing": "1|2", "pilot_log": "a\0" + "x" * 5000}).arguments()
+    assert said["pilot_timing"] == "1|2"
+    assert len(str(said["pilot_log"])) == 4000
+    assert said.get(next(iter(wrong))) in (None, 2048)
+    acceptable({name: value for name, value in said.items() if name != "pilot_log"})
 
 
 @pytest.mark.parametrize("reason", REASONS)
