@@ -111,25 +111,32 @@ def _seen(options: argparse.Namespace) -> _Node:
     from pilotwrap.host.ask import answers
     from pilotwrap.host.launch import own_environment
     from pilotwrap.model.snapshot import CommandSaid
+    from pilotwrap.run.readiness import UNPRIVILEGED
     from pilotwrap.site.machines.listing import machine_of
 
     snapshot = snapshot_here()
-    argvs = [*_asked_pythons(snapshot, options.payload_user), *_unshare()]
+    user = options.payload_user
+    if user is None and os.geteuid() == 0 and options.agent == "pilot3":
+        user = UNPRIVILEGED
+    argvs = [*_asked_pythons(user), *_unshare()]
     said = answers(argvs, own_environment(), ASK_S)
     return _Node(
         snapshot,
         node_facts(snapshot, machine_of(snapshot)),
         place_of(options.run_dir),
-        who_is(options.payload_user),
+        who_is(user),
         tuple(CommandSaid.model_validate(one) for one in said),
     )
 
 
-def _asked_pythons(snapshot: Snapshot, payload_user: str | None) -> Iterator[list[str]]:
-    """Yield what asks each interpreter for its version: as the payload's user, who may not have a way to it."""
-    entry = [] if payload_user is None or os.geteuid() != 0 else [sys.executable, "-c", _BECOME, payload_user]
-    for path in dict.fromkeys(filter(None, [snapshot.programs.get("python3"), sys.executable, "/usr/bin/python3"])):
-        yield [*entry, path, "--version"]
+def _asked_pythons(user: str | None) -> Iterator[list[str]]:
+    """Yield what asks each interpreter for its version: as the pilot's user, who may not have a way to it."""
+    from pilotwrap.run.pilot3.setup import SYSTEM_PYTHONS
+
+    entry = [] if user is None or os.geteuid() != 0 else [sys.executable, "-c", _BECOME, user]
+    for path in dict.fromkeys([*SYSTEM_PYTHONS, sys.executable]):
+        if os.access(path, os.X_OK):
+            yield [*entry, path, "--version"]
 
 
 def _unshare() -> list[list[str]]:

@@ -55,6 +55,8 @@ class Answers(NamedTuple):
 
     checks: tuple[Check, ...]
     queue: QueueData | None
+    api: Api | None
+    """Which calls the server has; None: it was not asked, or did not say."""
 
 
 def ask(enquiry: Enquiry, network: Network, time_left_s: float | None = None) -> Answers:
@@ -64,7 +66,8 @@ def ask(enquiry: Enquiry, network: Network, time_left_s: float | None = None) ->
         server = asking.submit(_server_and_role, enquiry, found, network)
         queue = asking.submit(_queue, enquiry)
         data, queue_checks = queue.result()
-        return Answers((*checks, *server.result(), *queue_checks), data)
+        api, server_checks = server.result()
+        return Answers((*checks, *server_checks, *queue_checks), data, api)
 
 
 def credential_checks(
@@ -114,10 +117,12 @@ def _lasting(credential: Credential, now: float, time_left_s: float | None) -> s
     return f"{what} until {_utc(ends)}" + ("; renew it before the allocation ends" if early else "")
 
 
-def _server_and_role(enquiry: Enquiry, credential: Credential | None, network: Network) -> tuple[Check, Check]:
+def _server_and_role(
+    enquiry: Enquiry, credential: Credential | None, network: Network
+) -> tuple[Api | None, tuple[Check, Check]]:
     if enquiry.server is None:
         why = "no --server was given"
-        return unchecked("server", why), unchecked("role", why)
+        return None, (unchecked("server", why), unchecked("role", why))
     try:
         api = _api_of(enquiry.server, time.monotonic() + ANSWER_S, enquiry.ca_path)
         if api == "legacy" and enquiry.agent == "direct":
@@ -127,11 +132,11 @@ def _server_and_role(enquiry: Enquiry, credential: Credential | None, network: N
                 remedy="use --agent pilot3",
             )
     except PilotwrapError as error:
-        return failed("server", error), unchecked("role", "the server cannot be asked")
+        return None, (failed("server", error), unchecked("role", "the server cannot be asked"))
     proxy = network.https_proxy if enquiry.server.startswith("https:") else network.http_proxy
     way = f"; the environment names the proxy {proxy}" if proxy else ""
     server = passed("server", f"{shown(enquiry.server)} answers, with the {api} calls{way}")
-    return server, _role(enquiry, enquiry.server, credential, api)
+    return api, (server, _role(enquiry, enquiry.server, credential, api))
 
 
 def _api_of(server: str, deadline: float, ca_path: str | None) -> Api:

@@ -19,6 +19,9 @@ Agent: TypeAlias = Literal["direct", "pilot3"]
 PILOT_FREE_MIB = 2048
 """A pilot takes no job where no more than this is free (pilot3 3.7 and 3.11, default.cfg: free_space_limit)."""
 
+UNPRIVILEGED = "nobody"
+"""Whom a pilot runs as where we are root and no other user is named."""
+
 PILOT_LEAST_MIB = 64
 """A pilot alone was measured at 48 MiB (3.11.5.1, a trivial job); the rest is a guess."""
 
@@ -126,10 +129,8 @@ def user_check(agent: Agent, who: Who) -> Check:
         if name is None:
             return passed("user", f"payloads run as uid {who.uid}, as we do")
         error = errors.BadInputError("--payload-user needs root", remedy="leave it out: payloads run as you")
-    elif name is None and agent == "direct":
-        return passed("user", "payloads run as root", "give --payload-user NAME to keep them apart from the node")
     elif name is None:
-        error = errors.BadInputError("PanDA's pilot is not run as root", remedy="give --payload-user NAME, e.g. nobody")
+        return passed("user", "payloads run as root", "give --payload-user NAME to keep them apart from the node")
     elif who.payload_uid is None:
         error = errors.BadInputError(f"no user {name!r} on this host", remedy="give another --payload-user")
     elif who.payload_uid == 0 and agent == "pilot3":
