@@ -16,6 +16,7 @@ from pilotwrap.model.base import Value
 PilotEventKind = Literal[
     "version",
     "no-job",
+    "job-refused",
     "job",
     "validated",
     "told",
@@ -56,6 +57,7 @@ or lost, all that follows is waiting (115 s for a failed job) and the final upda
 
 TROUBLES: frozenset[PilotEventKind] = frozenset(
     {
+        "job-refused",
         "stage-in-failed",
         "no-transformation",
         "stage-out-failed",
@@ -137,7 +139,8 @@ PHRASES: tuple[Phrase, ...] = (
     _phrase("server", r"fatal error in job download loop", "control/job.py"),
     _phrase("server", r"too much time has passed since last successful heartbeat", "control/monitor.py"),
     _phrase("server", r"server update attempt (?P<number>(?!1/)\d+)/", "util/https.py", -_UPDATE_SLEEP_S),
-    _phrase("no-job", r"job definition = \{'StatusCode': '?(?P<number>[1-9]\d*)'?[,}]", "control/job.py"),
+    _phrase("no-job", r"job definition = \{'StatusCode': '?20\b", "control/job.py"),
+    _phrase("job-refused", r"job definition = \{'StatusCode': '?(?P<number>[1-9]\d*)", "control/job.py"),
     _phrase("no-job", r"did not get a job -- sleep (?P<sleep>\d+) ?s", "control/job.py"),
     _phrase("no-job", r"did not get a job", "control/job.py"),
     _phrase("job", r"received job: (?P<what>\d+)", "control/job.py"),
@@ -185,6 +188,7 @@ PHRASES: tuple[Phrase, ...] = (
 _INNER: tuple[Phrase, ...] = (
     _phrase("payload-ended", r"finished pid=\d+ exit_code=(?P<number>-?\d+|None) ", "control/payloads/generic.py"),
     _phrase("session-leader", r"    os\.setpgrp\(\)", "control/job.py"),
+    _phrase("no-transformation", r"details: \(['\"]invalid base URL: (?P<what>[^'\"]+)", "user/generic/setup.py"),
 )
 """Phrases of lines that carry no time of their own: the rest of a message of several lines, or a traceback."""
 
@@ -202,7 +206,7 @@ class PilotLog:
         self._rest = b""
         self._at: float | None = None
         self._errors: deque[str] = deque(maxlen=KEPT_ERRORS)
-        self._last: dict[PilotEventKind, PilotEvent] = {}
+        self._shown: dict[PilotEventKind, PilotEvent] = {}
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -210,9 +214,9 @@ class PilotLog:
         return tuple(dict.fromkeys(self._errors))
 
     @property
-    def last(self) -> Mapping[PilotEventKind, PilotEvent]:
-        """Return the last event of each kind."""
-        return dict(self._last)
+    def shown(self) -> Mapping[PilotEventKind, PilotEvent]:
+        """Return one event of each kind: the first of a trouble (its cause), the last of all else."""
+        return dict(self._shown)
 
     @property
     def last_at(self) -> float | None:
@@ -246,7 +250,9 @@ class PilotLog:
             return ()
         if event.kind in TROUBLES:
             self._errors.append(event.text)
-        self._last[event.kind] = event
+            self._shown.setdefault(event.kind, event)
+        else:
+            self._shown[event.kind] = event
         return (event,)
 
 
