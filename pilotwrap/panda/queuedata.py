@@ -102,7 +102,9 @@ def read_queuedata(path: Path, queue: str) -> QueueData:
             body = file.read(MAX_REPLY_BYTES + 1)
         return _parsed(body, queue, str(path))
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+        raise BadInputError(
+            f"{path} cannot be read", why=error.strerror or str(error), remedy="check --queuedata"
+        ) from error
     except _NonsenseError as error:
         raise BadInputError(f"{path} is no queue data", why=str(error), remedy=remedy) from error
 

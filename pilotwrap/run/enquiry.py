@@ -14,7 +14,7 @@ from pilotwrap.model.errors import CredentialError, PilotwrapError, ServerError
 from pilotwrap.model.node import Network
 from pilotwrap.model.readiness import Check
 from pilotwrap.panda.certificate import proxy_validity
-from pilotwrap.panda.client import Api, connected
+from pilotwrap.panda.client import Api, PandaClient, connected
 from pilotwrap.panda.credentials import credential_at, expiry, origin_of, read_token
 from pilotwrap.panda.https import checked_server
 from pilotwrap.panda.page import Page, page, shown
@@ -30,8 +30,8 @@ from pilotwrap.panda.queuedata import (
 )
 from pilotwrap.run.readiness import Agent, failed, passed, unchecked
 
-ANSWER_S = 10.0
-"""How long each question may take; a server's first call after its start was measured at 4 to 6 s."""
+ANSWER_S = 8.0
+"""How long all questions may take together; a server's first call after its start was measured at 4 to 6 s."""
 
 _ANY_ORIGIN = "vo.role"
 """Stands in while the credential is read: its origin is judged by itself."""
@@ -62,9 +62,10 @@ class Answers(NamedTuple):
 def ask(enquiry: Enquiry, network: Network, time_left_s: float | None = None) -> Answers:
     """Judge the credential here, and ask the server and its queue data side by side; never raises for a failure."""
     found, checks = credential_checks(enquiry, time.time(), time_left_s)
+    deadline = time.monotonic() + ANSWER_S
     with ThreadPoolExecutor(max_workers=2) as asking:
-        server = asking.submit(_server_and_role, enquiry, found, network)
-        queue = asking.submit(_queue, enquiry)
+        server = asking.submit(_server_and_role, enquiry, found, network, deadline)
+        queue = asking.submit(_queue, enquiry, deadline)
         data, queue_checks = queue.result()
         api, server_checks = server.result()
         return Answers((*checks, *server_checks, *queue_checks), data, api)
@@ -118,13 +119,13 @@ def _lasting(credential: Credential, now: float, time_left_s: float | None) -> s
 
 
 def _server_and_role(
-    enquiry: Enquiry, credential: Credential | None, network: Network
+    enquiry: Enquiry, credential: Credential | None, network: Network, deadline: float
 ) -> tuple[Api | None, tuple[Check, Check]]:
     if enquiry.server is None:
         why = "no --server was given"
         return None, (unchecked("server", why), unchecked("role", why))
     try:
-        api = _api_of(enquiry.server, time.monotonic() + ANSWER_S, enquiry.ca_path)
+        api = _api_of(enquiry.server, deadline, enquiry.ca_path)
         if api == "legacy" and enquiry.agent == "direct":
             raise ServerError(
                 f"{shown(enquiry.server)} has only the legacy calls",
@@ -136,7 +137,9 @@ def _server_and_role(
     proxy = network.https_proxy if enquiry.server.startswith("https:") else network.http_proxy
     way = f"; the environment names the proxy {proxy}" if proxy else ""
     server = passed("server", f"{shown(enquiry.server)} answers, with the {api} calls{way}")
-    return api, (server, _role(enquiry, enquiry.server, credential, api))
+    if credential is None:
+        return api, (server, unchecked("role", "there is no credential to ask with"))
+    return api, (server, _role(connected(enquiry.server, credential, enquiry.ca_path, api), deadline))
 
 
 def _api_of(server: str, deadline: float, ca_path: str | None) -> Api:
@@ -161,23 +164,22 @@ def _words(found: Page) -> str:
     return f"is_alive is answered with HTTP {found.status}, {text[:80]!r}"
 
 
-def _role(enquiry: Enquiry, server: str, credential: Credential | None, api: Api) -> Check:
-    if credential is None:
-        return unchecked("role", "there is no credential to ask with")
+def _role(client: PandaClient, deadline: float) -> Check:
+    """Ask by an update of a job that does not exist; nothing changes at the server."""
     try:
-        connected(server, credential, enquiry.ca_path, api).may_report(time.monotonic() + ANSWER_S)
+        client.may_report(deadline)
     except PilotwrapError as error:
         return failed("role", error)
     return passed("role", "may report on jobs")
 
 
-def _queue(enquiry: Enquiry) -> tuple[QueueData | None, tuple[Check, ...]]:
+def _queue(enquiry: Enquiry, deadline: float) -> tuple[QueueData | None, tuple[Check, ...]]:
     if enquiry.panda_queue is None:
         return None, (unchecked("queue", "no --panda-queue was given"),)
     if enquiry.queuedata is None and enquiry.server is None:
         return None, (unchecked("queue", "neither --server nor --queuedata was given"),)
     try:
-        queue = queuedata_of(enquiry, time.monotonic() + ANSWER_S)
+        queue = queuedata_of(enquiry, deadline)
     except PilotwrapError as error:
         if error.reason == "server" and enquiry.agent == "direct" and enquiry.queuedata is None:
             return None, (unchecked("queue", str(error)),)

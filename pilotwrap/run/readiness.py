@@ -67,7 +67,10 @@ def unchecked(name: str, why: str, remedy: str = "") -> Check:
 def failed(name: str, error: PilotwrapError) -> Check:
     """Return a check that a run would end with, by the error that it would end with."""
     detail = " ".join((error.what + (f": {error.why}" if error.why else "")).split())
-    return Check(name=name, ok=False, detail=detail, remedy=error.remedy, reason=error.reason)
+    remedy = error.remedy
+    if not remedy and "; " in detail:  # what a server answered is one line, its advice at the end
+        detail, _, remedy = detail.rpartition("; ")
+    return Check(name=name, ok=False, detail=detail, remedy=remedy, reason=error.reason)
 
 
 def refusal_of(checks: Iterable[Check]) -> PilotwrapError | None:
