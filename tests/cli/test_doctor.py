@@ -263,9 +263,11 @@ def test_a_disk_that_a_pilot_would_refuse_is_too_small(lab: LabProcess, pilot: P
         *("sh", sys.executable, "-m", "pilotwrap", "doctor", *given),
     ]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    ended = Ended(done.returncode, done.stdout, done.stderr)
-    assert failure(ended) == (3, "disk", "environment"), ended
-    assert "2048" in found(ended)["disk"]["detail"]
+    if not done.stdout:
+        pytest.skip(f"needs root or user namespaces for a small file system: {done.stderr}")
+    disk = found(Ended(done.returncode, done.stdout, done.stderr))["disk"]
+    assert (done.returncode, disk["ok"], disk["reason"]) == (3, False, "environment")
+    assert "2048" in disk["detail"]
 
 
 # ---- the bundle
