@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import signal as _signal
     from typing import Dict, NoReturn, Optional, Set, Tuple
 
+    from pilotwrap.host.inmates import Inmates
+    from pilotwrap.host.launch import Launch
     from pilotwrap.host.spawn import Spawn
 else:
     import _signal
@@ -53,6 +55,8 @@ class Keeper:
         self._cgroup = Cgroup("", 0)
         self._subreaper = False
         self._ward: "Optional[ward.Ward]" = None
+        self._inmates: "Optional[Inmates]" = None
+        self._why = ""
 
     def keep(self, cgroup_base: str) -> None:
         """Do all of it."""
@@ -81,14 +85,32 @@ class Keeper:
         stdin, lifeline = self._input()
         out, err = self._outputs()
         launch.fds = (stdin, out, err)
-        pid = start(launch)
+        self._ward = self._enclosed(launch, lifeline) if self._spawn.pid_namespace else None
+        if self._ward is None:
+            self._ward = ward.Ward(start(launch), cgroup=self._cgroup, lifeline=lifeline, reach=self._reach())
         for fd in {stdin, out, err}:
             if fd > 2:  # noqa: PLR2004 - ours, not the inherited ones
                 os.close(fd)
-        self._ward = ward.Ward(pid, cgroup=self._cgroup, lifeline=lifeline, reach=self._reach())
-        self._say({"event": "started", "id": self._spawn.id, "pid": pid})
+        granted: "Dict[str, object]" = {"pid_namespace": self._inmates is not None, "why": self._why or None}
+        self._say({"event": "started", "id": self._spawn.id, "pid": self._ward.pid, **granted})
         for fd in (self._lifeline, self._wakeup.fd, *self._sinks):
             self._poll.register(fd, select.POLLIN)
+
+    def _enclosed(self, launch: "Launch", lifeline: int) -> "Optional[Inmates]":
+        """Start it in a namespace of its own; none where that is refused, and why is kept."""
+        try:
+            from pilotwrap.host import init, inmates
+
+            made = init.enclose(launch)
+        except ImportError:
+            self._why = "this Python has no ctypes"
+            return None
+        except init.RefusedError as refusal:
+            self._why = str(refusal)
+            return None
+        self._poll.register(made.fd, select.POLLIN)
+        self._inmates = inmates.Inmates(made, cgroup=self._cgroup, lifeline=lifeline, reach=self._reach())
+        return self._inmates
 
     def _reach(self) -> str:
         if self._spawn.stdin == "lifeline":
@@ -154,6 +176,9 @@ class Keeper:
             self._drain(fd)
         elif fd == self._lifeline:
             self._obey()
+        elif self._inmates is not None and fd == self._inmates.fd:
+            if not self._inmates.hear():
+                self._poll.unregister(fd)
         else:
             self._wakeup.arrived()
 
@@ -185,13 +210,14 @@ class Keeper:
         assert self._ward is not None  # noqa: S101 - set by _begin
         wall_s = time.monotonic() - since
         cut = 0
-        note = ""
+        note = "its init ended before it" if self._inmates is not None and self._inmates.lost else ""
         for fd, sink in self._sinks.items():
             self._empty(fd)
             sink.close()
             cut += sink.cut
             note = note or sink.refusal
         contained = "cgroup" if self._cgroup.folder else "subreaper" if self._subreaper else "group"
+        contained = contained if self._inmates is None else "namespace"
         self._cgroup.remove_soon()
         usage = {
             "wall_s": round(wall_s, 6),

@@ -25,6 +25,9 @@ class Spawn:
         self.stdin = wire.text(order, "stdin", "null")
         if session not in SESSIONS or self.stdin not in STDINS:
             raise wire.GarbledError("session %r, stdin %r" % (session, self.stdin))
+        self.pid_namespace = wire.flag(order, "pid_namespace")
+        # one that asks for a namespace of its own is no session's leader, whether the kernel grants it or not
+        session = "child" if self.pid_namespace else session
         self.keeper_leads = session == "child"
         self.launch.session = SESSIONS[session]
         self.launch.cwd = wire.text(order, "cwd", "")

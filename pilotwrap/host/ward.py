@@ -8,7 +8,7 @@ from pilotwrap.host import descendants
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Optional, Set
+    from typing import List, Optional, Set
 
     from pilotwrap.host.cgroup import Cgroup
 else:
@@ -139,7 +139,7 @@ class Ward:
     def _kill(self, now: float) -> None:
         if self._give_up_at is None:
             self._give_up_at = now + GIVE_UP_S
-        killed = descendants.kill(descendants.children(os.getpid()))
+        killed = descendants.kill(self._roots())
         if self._cgroup is not None:
             self._cgroup.kill()
         if self.status is not None:
@@ -147,6 +147,9 @@ class Ward:
         self._killed |= killed
         if now >= self._give_up_at:
             self.gone = True
+
+    def _roots(self) -> "List[int]":
+        return descendants.children(os.getpid())
 
     def _reap(self) -> None:
         while not self.gone:

@@ -17,7 +17,7 @@ EVENTS = {
     "hello": ("protocol", "version", "self", "cwd", "pid", "words", "tty", "enter"),
     "snapshot": ("snapshot",),
     "observed": ("id", "snapshot"),
-    "started": ("id", "pid"),
+    "started": ("id", "pid", "pid_namespace", "why"),
     "failed": ("id", "errno", "text", "what"),
     "exited": ("id", "exit_code", "signal", "timed_out", "cut", "left", "contained", "note", "usage"),
     "stop": ("signal",),
@@ -29,7 +29,7 @@ ORDERS = {
     "observe": ("id",),
     "spawn": (
         *("id", "argv", "keep", "env", "unset", "cwd", "session", "stdin", "stdout", "stderr", "output_cap"),
-        *("cpus", "user", "wall_s", "grace_s"),
+        *("cpus", "user", "wall_s", "grace_s", "pid_namespace"),
     ),
     "signal": ("id", "signal", "grace_s"),
     "grace": ("seconds",),
@@ -114,6 +114,14 @@ def number(values: "Dict[str, object]", key: str, default: "Optional[float]" = N
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise GarbledError("%s must be a number, not %r" % (key, value))
     return value
+
+
+def flag(values: "Dict[str, object]", key: str) -> bool:
+    """Return a value that must be true or false; null or no value is false."""
+    value = values.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise GarbledError("%s must be true or false, not %r" % (key, value))
+    return bool(value)
 
 
 def texts(values: "Dict[str, object]", key: str) -> "List[str]":

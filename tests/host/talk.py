@@ -75,6 +75,7 @@ class Talk:
         self.path = tmp_path / "socket"
         server = socket.socket(socket.AF_UNIX)
         server.bind(str(self.path))
+        self.path.chmod(0o777)  # the starter may be another user's
         server.listen(1)
         server.settimeout(PATIENCE_S)
         own = argv or [python, "-I", "-S", "-c", STARTER, str(ROOT), relay(tmp_path)]
@@ -131,6 +132,7 @@ class Talk:
             "user": None,
             "wall_s": None,
             "grace_s": 5.0,
+            "pid_namespace": None,
         }
         self.say(**{**order, **more})
         return self._ids
