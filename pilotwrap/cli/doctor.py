@@ -193,8 +193,8 @@ def _pilot(text: str) -> tuple[PilotVersion | None, Check]:
     from pilotwrap.host.launch import own_environment
     from pilotwrap.model.errors import PilotError
     from pilotwrap.plan.pilotflags import parsed_version
-    from pilotwrap.run.pilotindex import PYPI_VERSION
-    from pilotwrap.run.pilotsource import find, pilot_source
+    from pilotwrap.run.pilot3.index import PYPI_VERSION
+    from pilotwrap.run.pilot3.source import find, pilot_source
     from pilotwrap.run.readiness import failed, passed, unchecked
 
     source = pilot_source(text)

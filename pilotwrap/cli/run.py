@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pilotwrap.model.credential import Credential
     from pilotwrap.model.job import JobSpec
-    from pilotwrap.run.options import RunOptions
+    from pilotwrap.run.options import PilotOptions, RunOptions
 
 EXAMPLE = "pilotwrap run --server URL --panda-queue QUEUE --credential TOKEN_FILE --origin atlas.production"
 
@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--ca", type=Path, metavar="PATH", help="certificates to check the server against, instead of the system's")
     add("--label", default="managed", metavar="LABEL", help="prod_source_label of the jobs to fetch")
     add("--agent", choices=("direct", "pilot3"), default="direct", help="who runs a fetched job")
+    _pilot_arguments(parser)
     add("--jobs", type=_count, metavar="N", help="fetch at most N jobs")
     add("--wait-for-work", type=_seconds, default=0.0, metavar="S", help="go on asking for S seconds without work")
     add("--run-dir", type=Path, default=Path("pilotwrap-runs"), metavar="DIR", help="parent of the runs' directories")
@@ -54,6 +55,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--worker-id", type=_count, metavar="N", help="this worker's number there")
     add("--enter", metavar="WORDS", help='the way into the image, e.g. "apptainer exec IMAGE"; read by the starter')
     add("--json", action="store_true", help="print the RunReport as JSON on stdout, and nothing else there")
+
+
+def _pilot_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("with --agent pilot3").add_argument
+    where = "image (default), a directory, FILE.tar.gz#sha256=DIGEST, or pypi"
+    add("--pilot", default="image", metavar="SOURCE", help=f"where PanDA's pilot comes from: {where}")
+    add("--pilot-plugin", default="generic", metavar="NAME", help="the experiment, as the pilot's --pilot-user")
+    add("--pilot-silence", type=_seconds, default=900.0, metavar="S", help="without a sign of life for S it is stuck")
+    add("--pilot-option", action="append", default=[], metavar="WORD", help="a further word for its command line")
+    add("--pilot-by-proxy", action="store_true", help="it fetches its transformation through us as its HTTP proxy")
+    add("--queuedata", metavar="PATH|URL", help="the queue's data, instead of the server's")
+    add("--storagedata", metavar="PATH|URL", help="the storage's data, instead of the server's")
+    add("--baseurls", metavar="URL,…", default="", help="where transformations may come from, besides the server")
 
 
 def options_of(namespace: argparse.Namespace) -> RunOptions:
@@ -86,15 +100,33 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         as_json=namespace.json,
         harvester_id=namespace.harvester_id,
         worker_id=namespace.worker_id,
+        pilot=_pilot(namespace),
+    )
+
+
+def _pilot(namespace: argparse.Namespace) -> PilotOptions | None:
+    from pilotwrap.run.options import PilotOptions
+
+    if namespace.agent != "pilot3":
+        return None
+    return PilotOptions(
+        source=namespace.pilot,
+        queuedata=namespace.queuedata,
+        storagedata=namespace.storagedata,
+        baseurls=tuple(url for url in namespace.baseurls.split(",") if url),
+        plugin=namespace.pilot_plugin,
+        silence_s=namespace.pilot_silence,
+        by_proxy=namespace.pilot_by_proxy,
+        words=tuple(namespace.pilot_option),
     )
 
 
 def _refuse_missing(namespace: argparse.Namespace) -> None:
-    """Raise UsageError for words that ask for nothing, or for what this release has not."""
+    """Raise UsageError for words that ask for nothing."""
     from pilotwrap.model.errors import UsageError
 
-    if namespace.agent == "pilot3":
-        raise UsageError("this release has no agent pilot3", remedy="use --agent direct")
+    if namespace.agent == "pilot3" and not namespace.server:
+        raise UsageError("the agent pilot3 runs jobs of a server", remedy="give --server, or leave --agent out")
     if not namespace.spec and not namespace.server:
         raise UsageError("nothing to run", remedy="give --spec FILE, or --server, --panda-queue and --credential")
 

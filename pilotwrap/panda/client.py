@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.credential import Credential
-from pilotwrap.model.errors import CredentialError, PilotwrapError, ServerError, SiteEnvironmentError
+from pilotwrap.model.errors import CredentialError, ServerError, SiteEnvironmentError
 from pilotwrap.panda.answers import (
     Answer,
     Envelope,
@@ -23,7 +23,7 @@ from pilotwrap.panda.answers import (
     lacks_call,
     update_answer,
 )
-from pilotwrap.panda.job import PandaJob, UnrunnableJob, parse_job
+from pilotwrap.panda.job import PandaJob, UnrunnableJob, parse_jobs
 from pilotwrap.panda.retry import Patience
 from pilotwrap.panda.transport import MaybeTaken, NotSent, Replied, Reply, Request, Transport
 from pilotwrap.panda.update import JobUpdate, probe_update
@@ -102,7 +102,7 @@ class PandaClient:
         Repeated only while the request surely reached no server: a second one could take a second job.
         Raises CredentialError and ServerError.
         """
-        return _jobs(self.acquire_entries(wanted, deadline))
+        return tuple(fetched.job for fetched in parse_jobs(self.acquire_entries(wanted, deadline)))
 
     def acquire_entries(self, wanted: Wanted, deadline: float) -> tuple[Mapping[str, Json], ...]:
         """Acquire as `acquire_jobs` does, and return the jobs unread: PanDA's own pilot wants every field of one."""
@@ -280,17 +280,3 @@ def _unreachable(reply: NotSent | MaybeTaken) -> ServerError:
             "the server cannot be reached", why=reply.detail, remedy="check its URL, the network and the proxies"
         )
     return ServerError("the server did not answer", why=reply.detail, remedy="try again later")
-
-
-def _jobs(entries: Sequence[Mapping[str, Json]]) -> tuple[PandaJob | UnrunnableJob, ...]:
-    jobs: list[PandaJob | UnrunnableJob] = []
-    nameless: PilotwrapError | None = None
-    for entry in entries:
-        try:
-            jobs.append(parse_job(entry))
-        except ServerError as error:  # noqa: PERF203 - the others of the same reply are ours all the same
-            _log.warning("%s", error)
-            nameless = error
-    if nameless is not None and not jobs:
-        raise nameless
-    return tuple(jobs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -87,15 +87,18 @@ class FlushResult(Value):
         return f"{text}; {len(self.left)} left, e.g. {self.left[0].run_dir}: {self.left[0].why}"
 
 
+ClientOf: TypeAlias = Callable[[str, Credential, str | None, Literal["current", "legacy"]], Reporter]
+
+
 @dataclass(frozen=True)
 class Errand:
     """How a flush goes about: `now` in seconds since the epoch, `deadline` on the clients' clock.
 
-    `client_of` makes a client for a server, a credential and a CA path. `credential` is used in place of the one that
-    the run had: that may lie where nobody can read it any more.
+    `client_of` makes a client for a server, a credential, a CA path and the calls that the server knows. `credential`
+    is used in place of the one that the run had: that may lie where nobody can read it any more.
     """
 
-    client_of: Callable[[str, Credential, str | None], Reporter]
+    client_of: ClientOf
     now: float
     deadline: float
     credential: Credential | None = None
@@ -200,8 +203,11 @@ def _flush_run(run_dir: Path, errand: Errand, tally: _Tally) -> None:
         orphans = {key: orphan_report(entry, errand.now) for key, entry in entries.items() if entry.terminal is None}
         # on disk before it is sent: should we die now, the next flush says the same
         spool.append([TerminalRecord(report=report) for report in orphans.values()])
-        reports = {key: entry.terminal or orphans[key] for key, entry in entries.items()}
-        answers = _answers(_sources(entries), reports, errand, tally.down)
+        words = {
+            key: TerminalRecord(report=entry.terminal or orphans[key], said=entry.said)
+            for key, entry in entries.items()
+        }
+        answers = _answers(_sources(entries), words, errand, tally.down)
         _count(run_dir, answers, orphans, tally)
         _settle(spool, [key for key, answer in answers.items() if answer.accepted], tally)
     finally:
@@ -225,7 +231,7 @@ def _sources(entries: Mapping[Key, SpoolEntry]) -> dict[Key, Acquisition | None]
 
 def _answers(
     sources: Mapping[Key, Acquisition | None],
-    reports: Mapping[Key, JobReport],
+    words: Mapping[Key, TerminalRecord],
     errand: Errand,
     down: dict[str, Answer],
 ) -> dict[Key, Answer]:
@@ -240,8 +246,11 @@ def _answers(
         elif desk in down:
             found = (down[desk],) * len(keys)
         else:
-            client = errand.client_of(source.server, errand.credential or source.credential, source.ca_path)
-            found = client.update([terminal_update(reports[key]) for key in keys], errand.deadline)
+            credential = errand.credential or source.credential
+            client = errand.client_of(source.server, credential, source.ca_path, source.api)
+            found = client.update(
+                [terminal_update(words[key].report, words[key].said) for key in keys], errand.deadline
+            )
             down |= {desk: lost for lost in found if lost.verdict == "unreachable"}  # noqa: B035 - any of them will do
         answers |= dict(zip(keys, found, strict=True))
     return answers

@@ -5,14 +5,16 @@ only those are kept that something here uses.
 """
 
 import io
+import logging
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from pilotwrap.model.base import Value
-from pilotwrap.model.errors import BadInputError, ServerError
+from pilotwrap.model.errors import BadInputError, PilotwrapError, ServerError
 from pilotwrap.model.job import Shape
 from pilotwrap.model.reasons import Reason
 from pilotwrap.panda.answers import Json, plain
@@ -21,6 +23,8 @@ SHAPE_WORD = "--pilotwrap"
 """First word of jobPars when the next one is a job's shape as JSON; no other field has a place for it."""
 
 MAX_PANDA_ID = 2**63 - 1
+
+_logger = logging.getLogger(__name__)
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=:@%-]{0,254}")
 _SCOPE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.:+-]*)?")
@@ -100,15 +104,43 @@ class UnrunnableJob(Value):
     reason: Reason = "bad-input"
 
 
-def parse_job(data: Mapping[str, Json]) -> PandaJob | UnrunnableJob:
+class FetchedJob(NamedTuple):
+    """A job that became ours, and all that the server said of it."""
+
+    job: PandaJob | UnrunnableJob
+    entry: Mapping[str, Json]
+
+
+def parse_jobs(entries: Sequence[Mapping[str, Json]], *, any_kind: bool = False) -> tuple[FetchedJob, ...]:
+    """Return the jobs in a reply; one that nobody could be told of is only logged if there are others.
+
+    Raises ServerError when it is the only one.
+    """
+    jobs: list[FetchedJob] = []
+    nameless: PilotwrapError | None = None
+    for entry in entries:
+        try:
+            jobs.append(FetchedJob(parse_job(entry, any_kind=any_kind), entry))
+        except ServerError as error:  # noqa: PERF203 - the others of the same reply are ours all the same
+            _logger.warning("%s", error)
+            nameless = error
+    if nameless is not None and not jobs:
+        raise nameless
+    return tuple(jobs)
+
+
+def parse_job(data: Mapping[str, Json], *, any_kind: bool = False) -> PandaJob | UnrunnableJob:
     """Return the job in one entry of acquire_jobs' reply, or why it cannot be run.
 
+    `any_kind`: also jobs that live from event ranges or have several steps, which PanDA's own pilot can run.
     Raises ServerError when there is no usable PandaID: nobody can be told of such a job.
     """
     panda_id = _panda_id(data.get("PandaID"))
     attempt_nr: int | None = None
     try:
         attempt_nr = _number(data, "attemptNr")
+        if not any_kind:
+            _refuse_other_kinds(data)
         return _job(data, panda_id, attempt_nr)
     except BadInputError as error:
         return UnrunnableJob(panda_id=panda_id, attempt_nr=attempt_nr, why=str(error))
@@ -125,7 +157,6 @@ def _panda_id(value: Json) -> int:
 
 
 def _job(data: Mapping[str, Json], panda_id: int, attempt_nr: int | None) -> PandaJob:
-    _refuse_other_kinds(data)
     if attempt_nr is None:
         raise BadInputError("the job has no attemptNr")
     shape, parameters = shape_and_rest(_unset(_text(data, "jobPars", _LINES)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.credential import Credential
@@ -38,6 +38,9 @@ class Acquisition(Value):
     core_count: int | None = None
     node: str = ""
     batch_id: str | None = None
+    api: Literal["current", "legacy"] = "current"
+    """Which calls the server knows."""
+
     at: float
     """Seconds since the epoch."""
 
@@ -59,6 +62,8 @@ class TerminalRecord(Value):
 
     record: Literal["terminal"] = "terminal"
     report: JobReport
+    said: dict[str, JsonValue] = {}
+    """Arguments of the final update that PanDA's own pilot has given, by update_job's names."""
 
     @property
     def key(self) -> Key:
@@ -90,6 +95,7 @@ class SpoolEntry(Value):
 
     acquired: Acquisition | None = None
     terminal: JobReport | None = None
+    said: dict[str, JsonValue] = {}
     accepted: bool = False
 
 
@@ -201,7 +207,8 @@ def fold(records: Iterable[Record]) -> Mapping[Key, SpoolEntry]:
         if isinstance(record, AcquiredRecord):
             entry = entry.model_copy(update={"acquired": entry.acquired or record.acquisition})
         elif isinstance(record, TerminalRecord):
-            entry = entry.model_copy(update={"terminal": entry.terminal or record.report})
+            first = entry if entry.terminal else record
+            entry = entry.model_copy(update={"terminal": entry.terminal or record.report, "said": first.said})
         else:
             entry = entry.model_copy(update={"accepted": True})
         entries[record.key] = entry

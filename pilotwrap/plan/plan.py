@@ -26,11 +26,14 @@ def plan(request: PlanRequest) -> Plan:
         command=request.job.command or (),
         launch=launch,
         rank_variables=variables,
-        agent=Agent(kind=request.agent),
+        agent=Agent(kind=request.agent, argv=(request.job.command or ()) if request.agent == "pilot3" else ()),
         bindings=bound,
         limits=limit,
         teller=request.teller,
-        because=(why_hosts, why_launch, why_bound, why_limit, _why_teller(request), _why_exposed(request)),
+        because=(
+            *(why_hosts, why_launch, why_bound, why_limit, _why_teller(request), _why_exposed(request)),
+            *request.agent_because,
+        ),
     )
 
 
@@ -65,7 +68,7 @@ def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankV
     facts, job = request.allocation.head.launcher, request.job
     kind = launcher_named(facts.command, facts.flavour)
     if len(hosts) == 1 and job.mode != "mpi":
-        own = Launch(argv=(), unset=(*ALL_MASKS, *WIRING), keep=passed_on())
+        own = Launch(argv=(), env=request.agent_env, unset=(*ALL_MASKS, *WIRING), keep=passed_on())
         return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
     if kind is None:
         what = "an MPI job needs a launcher" if job.mode == "mpi" else f"{len(hosts)} nodes need a launcher"

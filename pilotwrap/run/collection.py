@@ -27,7 +27,7 @@ def collect(job: Job, around: Surroundings, *, outputs: bool, log: bool) -> Stag
     files: dict[str, FileReport] = {}
     trouble = ""
     terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-out")
-    for wanted, bring in ((outputs, _outputs), (log, _log)):
+    for wanted, bring in ((outputs, _outputs), (log, bring_log)):
         if not wanted:
             continue
         try:
@@ -71,7 +71,7 @@ def _places(job: Job, around: Surroundings) -> list[tuple[str, str]]:
     ]
 
 
-def _log(job: Job, around: Surroundings, terms: Terms) -> dict[str, FileReport]:
+def bring_log(job: Job, around: Surroundings, terms: Terms) -> dict[str, FileReport]:
     """Make the log tarball and bring it away; without a place for it, it is reported and stays where it is."""
     log = job.fetched.log if isinstance(job.fetched, PandaJob) else None
     if log is None or not job.directory.is_dir():

@@ -7,9 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilotwrap.detect.node import node_facts
+from pilotwrap.detect.survey import allocation_of_one
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
@@ -20,24 +22,19 @@ from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
-from pilotwrap.run.state import Rules, State
+from pilotwrap.run.state import NEVER, Rules, State
+from pilotwrap.run.stopper import IDLE_S, Stopper
 from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
 from pilotwrap.run.survey import surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
 
 if TYPE_CHECKING:
-    from pilotwrap.run.events import StopReason
+    from pilotwrap.run.pilot3.terms import PilotTerms
     from pilotwrap.run.work import PandaWork
-
-STOP_BUDGET_S = 5.0
-"""From TERM to everything told and gone: inside the shortest grace of any batch system (Flux's 5 s)."""
 
 RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 """What a life keeps for its last steps; within STOP_BUDGET_S this leaves a payload 1.5 s after TERM."""
-
-LOST_S = 20.0
-"""How long jobs are still told of when the starter is gone and nobody waits; `flush` tells the rest (a guess)."""
 
 FIRST_S = 20.0
 """How long the server may take to answer at all before the run gives up: a mistyped URL should not cost a minute, a
@@ -46,8 +43,8 @@ server's restart (4 to 6 s measured) should not cost the run."""
 REMAINS_S = 5.0
 """How long a run that is over waits for the reports of dead ones to be told (a guess; the next run goes on)."""
 
-IDLE_S = 1.0
-"""How long the driver sleeps at most; everything that matters wakes it."""
+PILOT_OVERHEAD_S = 900.0
+"""What a pilot may take besides its job: it waits for minutes before it tells of a failed one (187 s were measured)."""
 
 
 class Outside(NamedTuple):
@@ -71,14 +68,17 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     driver = Driver(around, link, ledger_of(around.allocation))
     link.listen(lambda message: driver.post(lambda: driver.heard(message)))
     threading.excepthook = lambda fault: driver.post(lambda: _raise(fault.exc_value))
-    stopper = _Stopper(driver)
+    stopper = Stopper(driver)
     driver.on_stop = stopper.asked
     for message in early:
         driver.heard(message)
-    work = _work(driver, options) if around.server else None
+    work = _work(driver, options, snapshot) if around.server else None
     if work is None:
         _take_specs(driver, options)
-    _loop(driver, work, stopper, outside)
+    try:
+        _loop(driver, work, stopper, outside)
+    finally:
+        driver.agent.close()
     if driver.recorder:
         driver.recorder.close()
         _leave_nothing(driver)
@@ -107,57 +107,17 @@ def _raise(fault: BaseException | None) -> None:
         raise fault
 
 
-def _loop(driver: Driver, work: PandaWork | None, stopper: _Stopper, outside: Outside) -> None:
-    while driver.jobs or (work and not work.over and not driver.starter_lost and not stopper.spent):
+def _loop(driver: Driver, work: PandaWork | None, stopper: Stopper, outside: Outside) -> None:
+    while driver.jobs or driver.leaving or (work and not work.over and not driver.starter_lost and not stopper.spent):
         now = time.monotonic()
         wait_s = min(IDLE_S, stopper.due_in(now))
         if work:
             if driver.stopped is not None:
                 work.close()
             wait_s = min(wait_s, work.poll(now))
+        wait_s = min(wait_s, driver.agent.poll(now))
         driver.turn(wait_s)
         outside.progress(driver.counts)
-
-
-class _Stopper:
-    """Ends the run: when a signal came, or when the allocation's own end is near."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self.reason: StopReason | None = None
-        self._until: float | None = None
-        self._lost = False
-
-    @property
-    def spent(self) -> bool:
-        """Tell whether the time to end in is over: no answer of the server is waited for any more."""
-        return self._until is not None and time.monotonic() >= self._until
-
-    def asked(self, _signal: int) -> None:
-        """Take a signal: near the allocation's end it is the batch system's, else somebody's."""
-        stop_at = self._driver.around.stop_at
-        near_end = stop_at is not None and time.monotonic() >= stop_at - STOP_BUDGET_S
-        self._stop("walltime" if near_end else "cancelled", STOP_BUDGET_S)
-
-    def due_in(self, now: float) -> float:
-        """End the run if its time has come, or its starter is gone; return the seconds until then."""
-        if self._driver.starter_lost and not self._lost:
-            self._lost = True
-            self._driver.stop("preempted", LOST_S)
-        stop_at = self._driver.around.stop_at
-        if stop_at is None or self.reason:
-            return IDLE_S
-        if now >= stop_at:
-            rules = self._driver.around.rules
-            self._stop("walltime", rules.grace_s + rules.tell_s + rules.log_s)
-            self._driver.stopped = self._driver.stopped or 0
-        return max(0.0, stop_at - now)
-
-    def _stop(self, reason: StopReason, budget_s: float) -> None:
-        self.reason = self.reason or reason
-        until = time.monotonic() + budget_s
-        self._until = until if self._until is None else min(until, self._until)
-        self._driver.stop(self.reason, budget_s)
 
 
 def _surroundings(
@@ -166,7 +126,11 @@ def _surroundings(
     now = time.monotonic()
     head = node_facts(snapshot)
     host_argv = tuple(str(word) for word in hello["self"])
-    allocation = surveyed(head, link, run, host_argv)
+    if options.pilot:
+        from pilotwrap.run.pilot3.setup import refuse_several_nodes
+
+        refuse_several_nodes(head)
+    allocation = allocation_of_one(head) if options.pilot else surveyed(head, link, run, host_argv)
     if not allocation.groups:
         raise NodeUnusableError(
             "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)
@@ -185,7 +149,7 @@ def _surroundings(
         server=server,
         storage=_storage(hello, options),
         transformations=_transformations(options),
-        user=_user(options.payload_user, run),
+        user=_user(_payload_user(options), run),
     )
 
 
@@ -241,6 +205,14 @@ def _transformations(options: RunOptions) -> Any:  # noqa: ANN401 - likewise
     return TransformationCache(time.monotonic)
 
 
+def _payload_user(options: RunOptions) -> str | None:
+    if options.pilot is None:
+        return options.payload_user
+    from pilotwrap.run.pilot3.setup import default_user
+
+    return default_user(options)
+
+
 def _user(name: str | None, run: RunDirectory) -> dict[str, Any] | None:
     """Return whom payloads run as; BadInputError for an unknown user, one without a way in, or when we are not root."""
     if name is None:
@@ -258,7 +230,7 @@ def _user(name: str | None, run: RunDirectory) -> dict[str, Any] | None:
     return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": groups}
 
 
-def _work(driver: Driver, options: RunOptions) -> PandaWork:
+def _work(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
     """Make sure that we may report, send what dead runs left, and get ready to fetch."""
     from pilotwrap.panda.client import connected
     from pilotwrap.panda.spool import Spool
@@ -276,9 +248,13 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
     server = around.server
 
     def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
-        return connected(server.url, server.credential, server.ca_path)
+        return connected(server.url, server.credential, server.ca_path, server.api)
 
-    _make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
+    if options.pilot is None:
+        _make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
+    else:
+        _take_pilots(driver, options, snapshot)
+        server = driver.around.server or server
     driver.recorder = Recorder(Spool(around.run.path))
     mark(around.run)
     driver.remains = tell_remains(around.run, connected)
@@ -293,9 +269,27 @@ def _work(driver: Driver, options: RunOptions) -> PandaWork:
 
     driver.teller = Teller(client, answered)
     works: list[PandaWork] = []
-    fetcher = Fetcher(client(), lambda fetched: driver.post(lambda: works[0].heard(fetched)))
-    works.append(PandaWork(driver, fetcher, server, options.worker, WorkTerms(options.jobs, options.wait_for_work_s)))
+    fetcher = Fetcher(
+        client(), lambda fetched: driver.post(lambda: works[0].heard(fetched)), any_kind=options.pilot is not None
+    )
+    terms = WorkTerms(options.jobs, options.wait_for_work_s)
+    if options.pilot:
+        # a pilot stages in before its payload starts, and shows by itself that it lives
+        terms = replace(terms, overhead_s=PILOT_OVERHEAD_S, spawn_s=NEVER)
+    works.append(PandaWork(driver, fetcher, server, options.worker, terms))
     return works[0]
+
+
+def _take_pilots(driver: Driver, options: RunOptions, snapshot: Snapshot) -> None:
+    """Have PanDA's own pilots run what is fetched; raises what speaks against it."""
+    from pilotwrap.run.pilot3.agent import PilotAgent
+    from pilotwrap.run.pilot3.setup import set_up
+
+    found: list[PilotTerms] = []
+    _make_sure(driver, lambda: found.append(set_up(driver.around, options, snapshot, dict(os.environ))))
+    if found and driver.around.server:
+        driver.around = replace(driver.around, server=replace(driver.around.server, api=found[0].api))
+        driver.agent = PilotAgent(driver, found[0])
 
 
 def _make_sure(driver: Driver, ask: Callable[[], None]) -> None:
@@ -336,7 +330,7 @@ def _take_specs(driver: Driver, options: RunOptions) -> None:
     driver.turn(0.0)
 
 
-def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper, began: float) -> RunEnd:
+def _end(driver: Driver, work: PandaWork | None, stopper: Stopper, began: float) -> RunEnd:
     error: PilotwrapError | None = work.error if work else None
     if driver.starter_lost:
         error = NodeUnusableError("the starter went away while the run was going on")
@@ -345,7 +339,7 @@ def _end(driver: Driver, work: PandaWork | None, stopper: _Stopper, began: float
         stop_reason=stopper.reason,
         error=error,
         outcomes=tuple(driver.outcomes.values()),
-        timeline=timeline(driver.reports, began, time.time()),
+        timeline=timeline(driver.reports, began, time.time(), driver.agent.timeline(began - driver.around.epoch)),
         outcome_file=_outcome_file(driver),
         run_dir=str(driver.around.run.path),
     )

@@ -15,16 +15,16 @@ from pilotwrap.model.report import JobReport
 from pilotwrap.plan.ledger import Ledger, give_back, lend, possible
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
+from pilotwrap.run.agent import Agent, DirectAgent
 from pilotwrap.run.job import Job, rank_of
 from pilotwrap.run.jobreport import report_of
 from pilotwrap.run.journal import Journal
 from pilotwrap.run.life import step
 from pilotwrap.run.link import LOST, Message, StarterLink
-from pilotwrap.run.orders import Order, signals, spawns
-from pilotwrap.run.preparation import payload_of, prepare
+from pilotwrap.run.orders import Order, kills, signals, spawns
 from pilotwrap.run.results import shim_results
 from pilotwrap.run.surroundings import Surroundings
-from pilotwrap.run.verdict import outcome, rank_outcome, spawn_failure
+from pilotwrap.run.verdict import rank_outcome, spawn_failure
 from pilotwrap.run.workers import Workers
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ class Driver:
         self.around = around
         self.link = link
         self.ledger = ledger
+        self.agent: Agent = DirectAgent(around)
         self.jobs: dict[str, Job] = {}
+        self.leaving: dict[str, Job] = {}
+        """Jobs whose lives are over while their last processes are being ended; they hold their cores until then."""
+
         self.reports: list[JobReport] = []
         self.outcomes: dict[str, Outcome] = {}
         self.teller: Teller | None = None
@@ -109,18 +113,26 @@ class Driver:
         self.broken = self.broken or (verdict is not None and verdict.reason in NODE_REASONS)
         for effect in asked:
             self._do(job, effect)
+        self.agent.stepped(job)
+
+    def let_go(self, job: Job) -> None:
+        """End what is left of a job's processes at once: all that they had to say has been said."""
+        job.let_go = True
+        self._orders += kills(job.alive)
 
     def heard(self, message: Message) -> None:
         """Do what the starter's message means."""
         kind = message.get("event")
         if message is LOST:
             self.starter_lost = True
+            self.leaving.clear()
             self._all(ev.StarterLost)
         elif kind == "stop":
             self.stopped = int(message["signal"])
             self.on_stop(self.stopped)
         elif kind in {"started", "failed", "exited"}:
-            job = self.jobs.get(str(message["id"]).rpartition("/")[0])
+            name = str(message["id"]).rpartition("/")[0]
+            job = self.jobs.get(name) or self.leaving.get(name)
             if job:
                 self._spawn_said(job, message)
 
@@ -164,7 +176,7 @@ class Driver:
             update = records.update_of(job, effect, around)
             self._words.append(Word(job.name, effect.to, effect.number, update))
         elif isinstance(effect, fx.Spool):
-            record = records.terminal(report_of(job, effect.report, around))
+            record = records.terminal(job, report_of(job, effect.report, around))
             self._record(job, record, ev.Spooled, ev.SpoolFailed)
         elif isinstance(effect, fx.Settle):
             self._record(job, records.accepted(job))
@@ -238,7 +250,7 @@ class Driver:
 
     def _prepare(self, job: Job) -> None:
         try:
-            job.plan = prepare(job, self.around)
+            job.plan = self.agent.prepare(job)
             event: ev.Event = ev.StagedIn(time.monotonic())
         except PilotwrapError as error:
             event = ev.StageInFailed(time.monotonic(), error.reason, str(error))
@@ -249,7 +261,7 @@ class Driver:
     def _spawn(self, job: Job) -> None:
         if job.plan is None:
             return
-        orders = spawns(job.plan, payload_of(job, self.around))
+        orders = spawns(job.plan, self.agent.payload(job))
         job.alive = {order["id"] for order in orders}
         self._orders += orders
 
@@ -259,7 +271,8 @@ class Driver:
         if message["event"] == "started":
             if not job.started:
                 job.started = True
-                self.happened(job, ev.Started(at))
+                if self.agent.begins(job, message):
+                    self.happened(job, ev.Started(at))
             return
         if spawn_id not in job.alive:
             return
@@ -282,17 +295,18 @@ class Driver:
 
     def _exited(self, job: Job, at: float) -> None:
         self._free(job)
+        self.leaving.pop(job.name, None)
+        if job.let_go:
+            return
         told = shim_results(self.around.run.path / "plans" / f"{job.name}.ranks") if job.plan else ()
-        ended = outcome(tuple(job.ended.values()), told)
+        ended = self.agent.outcome(job, tuple(job.ended.values()), told)
         job.outcome = ended
         self.outcomes[job.name] = ended
         self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
-        from pilotwrap.run.collection import collect
-
         def bring() -> None:
-            said = collect(job, self.around, outputs=effect.outputs, log=effect.log)
+            said = self.agent.stage_out(job, effect)
             self.post(lambda: self.happened(job, said))
 
         self._tasks_out.append(bring)
@@ -303,7 +317,10 @@ class Driver:
             job.holding = False
 
     def _done(self, job: Job, effect: fx.Done) -> None:
-        self._free(job)
+        if job.let_go and job.alive and not self.starter_lost:
+            self.leaving[job.name] = job
+        else:
+            self._free(job)
         del self.jobs[job.name]
         if job.state.report is not None:
             report = report_of(job, job.state.report, self.around)

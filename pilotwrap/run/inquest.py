@@ -36,7 +36,7 @@ REMEDIES: Mapping[Reason, str] = {
     "environment": "free some disk, or load what is missing, as the sentence says",
     "credential": "renew the credential, or use one with the role production",
     "endpoint": "check that the endpoint is up",
-    "pilot": "read the pilot's own log, pilotlog.txt in the job's directory; try `pilotwrap doctor` on this node",
+    "pilot": "read what the pilot printed, stdout in the job's directory; try `pilotwrap doctor` on this node",
     "panda-queue": "check the queue's name, and that its status is online and its state ACTIVE",
     "server": "check the server's URL and the network; what is not told waits for `pilotwrap flush`",
     "no-work": "check that the queue has activated jobs that fit this node's memory, disk and time",

@@ -13,6 +13,9 @@ from pilotwrap.plan.ledger import Allotment
 from pilotwrap.run.state import NEVER, Rules, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pilotwrap.panda.answers import Json
     from pilotwrap.panda.job import PandaJob, UnrunnableJob
 
 USAGE_NAME = "memory_monitor_summary.json"
@@ -43,9 +46,17 @@ class Job:
     """Its share of the ledger is lent to it."""
 
     started: bool = False
+    let_go: bool = False
+    """Its processes are being ended because all is said; nobody waits for how they end."""
+
     ended: dict[str, RankOutcome] = field(default_factory=dict)
     outcome: Outcome | None = None
     wake_at: float | None = None
+    entry: Mapping[str, Json] = field(default_factory=dict)
+    """The fetched job as the server gave it."""
+
+    said: dict[str, Json] = field(default_factory=dict)
+    """What PanDA's own pilot has said of it, by update_job's names."""
 
     @property
     def panda_id(self) -> int | None:

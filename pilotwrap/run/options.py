@@ -7,6 +7,32 @@ from pilotwrap.model.credential import Credential
 from pilotwrap.model.job import JobSpec
 
 
+class PilotOptions(Value):
+    """What `run --agent pilot3` was told of the pilot."""
+
+    source: str = "image"
+    """Where it comes from: `image`, a directory, `FILE.tar.gz#sha256=…`, or `pypi`."""
+
+    queuedata: str | None = None
+    """A path or URL of the queue's data; None: the server's own."""
+
+    storagedata: str | None = None
+    baseurls: tuple[str, ...] = ()
+    """Where transformations may come from, besides the server."""
+
+    plugin: str = "generic"
+    """What the pilot calls its user: the experiment's plug-in."""
+
+    silence_s: float = 900.0
+    """Without a sign of life for so long it counts as stuck (a guess: its monitor writes a line a minute)."""
+
+    by_proxy: bool = False
+    """It fetches its transformation through the bridge as its HTTP proxy, for a plug-in that takes no file."""
+
+    words: tuple[str, ...] = ()
+    """Further words for its command line."""
+
+
 class RunOptions(Value):
     """The command line of `run` as values; files are named, except for specs, which are read already."""
 
@@ -30,3 +56,5 @@ class RunOptions(Value):
     as_json: bool = False
     harvester_id: str | None = None
     worker_id: int | None = None
+    pilot: PilotOptions | None = None
+    """None: the direct agent runs what is fetched."""

@@ -18,11 +18,13 @@ Order = dict[str, Any]
 class Payload:
     """What the orders of one job need besides its plan: where it runs, as whom, and where its words go."""
 
-    def __init__(self, name: str, cwd: str, output: str, user: dict[str, Any] | None) -> None:
+    def __init__(self, name: str, cwd: str, output: str, user: dict[str, Any] | None, *, apart: bool = False) -> None:
         self.name = name
         self.cwd = cwd
         self.output = output
         self.user = user
+        self.apart = apart
+        """In a PID namespace of its own where the kernel allows it, and not the leader of its session."""
 
 
 def spawns(plan: Plan, payload: Payload) -> list[Order]:
@@ -35,6 +37,11 @@ def spawns(plan: Plan, payload: Payload) -> list[Order]:
 def signals(spawn_ids: set[str], grace_s: float) -> list[Order]:
     """Return the orders that end these spawns: TERM, and KILL after the grace."""
     return [{"do": "signal", "id": one, "signal": 15, "grace_s": grace_s} for one in sorted(spawn_ids)]
+
+
+def kills(spawn_ids: set[str]) -> list[Order]:
+    """Return the orders that end these spawns at once."""
+    return [{"do": "signal", "id": one, "signal": 9, "grace_s": 0.0} for one in sorted(spawn_ids)]
 
 
 def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
@@ -70,7 +77,8 @@ def _spawn(plan: Plan, payload: Payload, binding: Binding | None) -> Order:
         "env": {**plan.launch.env, **(_rank_env(plan, binding) if binding else {})},
         "unset": list(plan.launch.unset),
         "cwd": payload.cwd,
-        "session": "new",
+        "session": "child" if payload.apart else "new",
+        "pid_namespace": payload.apart,
         "stdin": "null" if binding else "lifeline",
         "stdout": f"{payload.output}/stdout{suffix}",
         "stderr": f"{payload.output}/stderr{suffix}",

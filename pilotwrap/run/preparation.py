@@ -28,13 +28,13 @@ def prepare(job: Job, around: Surroundings) -> Plan:
     """Make all that a job needs before its payload starts, and return its plan; raises PilotwrapError."""
     terms = Terms(deadline=time.monotonic() + STAGE_S, stopped=lambda: job.state.phase != "staging-in")
     _refuse_own_names(job)
-    _make_directory(job)
+    make_directory(job)
     if job.fetched is not None:
         command = _panda_command(job, around, terms)
     else:
         command = job.spec.command or ()
         _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
-    made = plan(_request(job, around, command))
+    made = plan(request_of(job, around, command))
     plans = around.run.path / "plans"
     if job.fetched is None or made.ranks > 1:  # that of a plain process says nothing that its spec does not
         write_file(plans / f"{job.name}.json", made.to_json())
@@ -44,9 +44,9 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         shim = shim_file(made, payload_of(job, around), str(results))
         write_file(plans / f"{job.name}.shim.json", json.dumps(shim))
         # a launcher and its shims run as the payload's user
-        _hand_over(results, around.user)
+        hand_over(results, around.user)
         _give(plans / f"{job.name}.shim.json", around.user)
-    _hand_over(job.directory, around.user)
+    hand_over(job.directory, around.user)
     return made
 
 
@@ -80,7 +80,8 @@ def _refuse_own_names(job: Job) -> None:
             )
 
 
-def _make_directory(job: Job) -> None:
+def make_directory(job: Job) -> None:
+    """Make the job's own directory; raises SiteEnvironmentError."""
     try:
         job.directory.mkdir(mode=0o700)
     except OSError as error:
@@ -131,20 +132,22 @@ def _of_panda(file: InputFile, around: Surroundings) -> Transfer:
     return Transfer(lfn=file.lfn, url=url, size=file.size, adler32=file.adler32, md5=file.md5)
 
 
-def _request(job: Job, around: Surroundings, command: tuple[str, ...]) -> PlanRequest:
+def request_of(job: Job, around: Surroundings, command: tuple[str, ...]) -> PlanRequest:
+    """Return what is to be planned for a job whose command is known."""
     return PlanRequest(
         job=job.spec.model_copy(update={"command": command}),
         allocation=around.allocation,
         shim=(*around.host_argv, "shim", str(around.run.path / "plans" / f"{job.name}.shim.json")),
         hosts=job.allotment.hosts if job.allotment else None,
         cores=job.allotment.cores if job.allotment else None,
+        devices=job.allotment.devices if job.allotment else None,
         teller=around.teller,
         agent="direct" if job.fetched else "none",
         tell_s=around.rules.tell_s,
     )
 
 
-def _hand_over(directory: Path, user: dict[str, Any] | None) -> None:
+def hand_over(directory: Path, user: dict[str, Any] | None) -> None:
     """Give a directory and all in it to the user whom the payload runs as."""
     if user is None:
         return

@@ -50,8 +50,13 @@ def exit_code(reports: Sequence[JobReport], end: RunEnd) -> int:
     return exit_code_of(codes)
 
 
-def timeline(reports: Sequence[JobReport], began: float, ended: float) -> tuple[TimelineEntry, ...]:
-    """Return when the run's first and last payloads started and ended; all times are seconds since the epoch."""
+def timeline(
+    reports: Sequence[JobReport], began: float, ended: float, more: tuple[TimelineEntry, ...] = ()
+) -> tuple[TimelineEntry, ...]:
+    """Return when the run's first and last payloads started and ended; all times are seconds since the epoch.
+
+    `more` is what else was seen.
+    """
     starts = [report.started_at for report in reports if report.started_at is not None]
     ends = [report.ended_at for report in reports if report.ended_at is not None]
     found = {"the run began": began, "the run was over": ended}
@@ -62,8 +67,8 @@ def timeline(reports: Sequence[JobReport], began: float, ended: float) -> tuple[
             "the first payload ended": min(ends),
             "the last payload ended": max(ends),
         }
-    ordered = sorted(found.items(), key=lambda entry: entry[1])
-    return tuple(TimelineEntry(at_s=round(at - began, 3), what=what) for what, at in ordered)
+    ours = (TimelineEntry(at_s=round(at - began, 3), what=what) for what, at in found.items())
+    return tuple(sorted((*ours, *more), key=lambda entry: entry.at_s))
 
 
 def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:

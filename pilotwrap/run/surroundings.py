@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.credential import Credential
@@ -27,6 +27,8 @@ class Server:
     ca_path: str | None = None
     harvester_id: str | None = None
     worker_id: int | None = None
+    api: Literal["current", "legacy"] = "current"
+    """Which calls it knows."""
 
 
 @dataclass(frozen=True)

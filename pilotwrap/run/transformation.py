@@ -91,15 +91,27 @@ def prepare(transformation: str, parameters: str, directory: Path, cache: Transf
         )
     if "://" not in transformation and not transformation.startswith("file:"):
         return f"{shlex.quote(transformation)} {parameters}".strip()
-    what = f"transformation {shown(transformation)[:200]} cannot be used"
+    name, content = program(transformation, cache, terms)
     try:
-        name = _name(transformation)
-        _place(directory, name, cache.content(transformation, terms))
+        _place(directory, name, content)
     except TransferTrouble as trouble:
-        raise StageInError(what, why=trouble.why, remedy=trouble.remedy or "check the URL by hand") from trouble
+        raise _unusable(transformation, trouble.why, trouble.remedy) from trouble
     except OSError as error:
-        raise StageInError(what, why=reason_of(error), remedy=f"check {directory}") from error
+        raise _unusable(transformation, reason_of(error), f"check {directory}") from error
     return f"./{shlex.quote(name)} {parameters}".strip()
+
+
+def program(url: str, cache: TransformationCache, terms: Terms) -> tuple[str, bytes]:
+    """Return the name and the content of the program behind a URL; raises StageInError."""
+    try:
+        return _name(url), cache.content(url, terms)
+    except TransferTrouble as trouble:
+        raise _unusable(url, trouble.why, trouble.remedy) from trouble
+
+
+def _unusable(transformation: str, why: str, remedy: str) -> StageInError:
+    what = f"transformation {shown(transformation)[:200]} cannot be used"
+    return StageInError(what, why=why, remedy=remedy or "check the URL by hand")
 
 
 def _name(url: str) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.job import JobSpec, Shape
 from pilotwrap.panda.client import Wanted
-from pilotwrap.panda.job import PandaJob, UnrunnableJob
+from pilotwrap.panda.job import FetchedJob, PandaJob
 from pilotwrap.plan.ledger import Ledger, possible, slots
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.fetcher import Fetched, Fetcher
 from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.preparation import worker_shape
-from pilotwrap.run.state import State
+from pilotwrap.run.state import Rules, State
 from pilotwrap.run.surroundings import Server
 
 FIRST_PAUSE_S = 0.3
@@ -35,6 +35,11 @@ class WorkTerms:
 
     jobs: int | None
     wait_s: float
+    overhead_s: float = 0.0
+    """What the agent may need beside a job's own wall time."""
+
+    spawn_s: float = Rules().spawn_s
+    """From the agent's first process to the payload's."""
 
 
 class PandaWork:
@@ -90,8 +95,8 @@ class PandaWork:
             self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S, max(self._terms.wait_s / 4, FIRST_PAUSE_S))
         else:
             self._empty, self._pause_s, self._last_work_at = 0, FIRST_PAUSE_S, now
-            for fetched in answer:
-                self._take(fetched)
+            for came in answer:
+                self._take(came)
 
     def _fitting(self) -> int:
         """Return how many jobs fit now and are still wanted."""
@@ -122,7 +127,8 @@ class PandaWork:
             worker_id=self._server.worker_id,
         )
 
-    def _take(self, fetched: PandaJob | UnrunnableJob) -> None:
+    def _take(self, came: FetchedJob) -> None:
+        fetched = came.job
         self.fetched += 1
         name = f"{fetched.panda_id}-{fetched.attempt_nr or 0}"
         if name in self._driver.jobs:
@@ -132,6 +138,9 @@ class PandaWork:
             spec = worker_shape(self._worker, fetched)
             # one that can never fit says nothing of the next
             self._expected = spec if possible(self._driver.ledger, spec) else self._worker
-        rules = rules_for(spec, self._driver.around.rules)._replace(jitter=random.random())  # noqa: S311 - spreads
+            if spec.walltime_s is not None:
+                spec = spec.model_copy(update={"walltime_s": spec.walltime_s + self._terms.overhead_s})
+        rules = rules_for(spec, self._driver.around.rules)
+        rules = rules._replace(jitter=random.random(), spawn_s=self._terms.spawn_s)  # noqa: S311 - spreads
         directory = self._driver.around.run.job(name)
-        self._driver.take(Job(name, spec, directory, State(rules=rules), fetched))
+        self._driver.take(Job(name, spec, directory, State(rules=rules), fetched, entry=came.entry))

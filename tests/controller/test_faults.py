@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotwrap.run import driver
+from pilotwrap.run import agent
 from pilotwrap.run.job import Job
 from pilotwrap.run.surroundings import Surroundings
 
@@ -19,10 +19,10 @@ RigOf = Callable[..., Rig]
 
 BROKEN = """
 import sys
-from pilotwrap.run import driver
+from pilotwrap.run import agent
 def broken(job, around):
     raise RuntimeError("a fault of ours")
-driver.prepare = broken
+agent.prepare = broken
 from pilotwrap.cli.controller import direct
 sys.exit(direct([]))
 """
@@ -38,7 +38,7 @@ def test_a_right_that_is_missing_ends_the_job_not_the_run(rig_of: RigOf, monkeyp
     def refused(_job: Job, _around: Surroundings) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(driver, "prepare", refused)
+    monkeypatch.setattr(agent, "prepare", refused)
     rig = rig_of()
     rig.take("spec-0")
     rig.until_over()

@@ -104,7 +104,7 @@ class TestRefusals:
         [
             ([], "nothing to run; give --spec FILE, or --server"),
             (["--jobs", "3"], "nothing to run"),
-            (["--server", "http://x", "--agent", "pilot3"], "no agent pilot3; use --agent direct"),
+            (["--agent", "pilot3"], "the agent pilot3 runs jobs of a server; give --server"),
         ],
     )
     def test_usage(self, words: list[str], said: str) -> None:

@@ -20,7 +20,7 @@ from pilotwrap.plan.ledger import ledger_of, lend
 from pilotwrap.run.collection import collect
 from pilotwrap.run.events import StagedOut, StageOutFailed
 from pilotwrap.run.job import OWN_NAMES, USAGE_NAME, Job
-from pilotwrap.run.preparation import _hand_over, payload_of, prepare, worker_shape
+from pilotwrap.run.preparation import hand_over, payload_of, prepare, worker_shape
 from pilotwrap.run.state import State
 from pilotwrap.run.storage import StorageMap
 
@@ -241,7 +241,7 @@ class TestPayloadUser:
         prepare(job, around)
         assert (job.directory / "in.dat").stat().st_uid == 65534
         (job.directory / "link").symlink_to(tmp_path / "source")
-        _hand_over(job.directory, self.USER)
+        hand_over(job.directory, self.USER)
         assert (job.directory / "link").lstat().st_uid == 65534
         assert (tmp_path / "source").stat().st_uid == 0
 

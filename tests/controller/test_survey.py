@@ -23,10 +23,11 @@ from pilotwrap.model.errors import (
 )
 from pilotwrap.model.job import JobSpec
 from pilotwrap.model.snapshot import Snapshot
-from pilotwrap.run import controller
-from pilotwrap.run.controller import IDLE_S, LOST_S, STOP_BUDGET_S, _first_words, _make_sure, _Stopper, _user
+from pilotwrap.run import stopper as stopper_module
+from pilotwrap.run.controller import _first_words, _make_sure, _server, _user
 from pilotwrap.run.link import LOST
 from pilotwrap.run.options import RunOptions
+from pilotwrap.run.stopper import IDLE_S, LOST_S, STOP_BUDGET_S, Stopper
 from pilotwrap.run.survey import STEP, SURVEY_S, surveyed
 
 from .rig import Rig, head
@@ -139,11 +140,11 @@ class TestSurvey:
 
 
 class Clock:
-    """The controller's time."""
+    """The stopper's time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.monotonic()
-        monkeypatch.setattr(controller, "time", self)
+        monkeypatch.setattr(stopper_module, "time", self)
 
     def monotonic(self) -> float:
         return self.now
@@ -173,7 +174,7 @@ class TestStopper:
     ) -> None:
         clock = Clock(monkeypatch)
         rig = limited(rig_of(), None if left_s is None else clock.now + left_s)
-        stopper = _Stopper(rig.driver)
+        stopper = Stopper(rig.driver)
         stopper.asked(15)
         assert stopper.reason == reason
 
@@ -181,7 +182,7 @@ class TestStopper:
         self, rig_of: RigOf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = Clock(monkeypatch)
-        stopper = _Stopper(rig_of().driver)
+        stopper = Stopper(rig_of().driver)
         assert not stopper.spent
         stopper.asked(15)
         clock.now += STOP_BUDGET_S - 0.1
@@ -191,7 +192,7 @@ class TestStopper:
         assert stopper.spent
 
     def test_without_an_end_it_is_idle(self, rig_of: RigOf) -> None:
-        stopper = _Stopper(rig_of().driver)
+        stopper = Stopper(rig_of().driver)
         assert stopper.due_in(time.monotonic()) == IDLE_S
         assert stopper.reason is None
 
@@ -200,7 +201,7 @@ class TestStopper:
         rig = limited(rig_of(patient), clock.now + 100.0)
         job = rig.take("spec-0")
         rig.until(lambda: rig.driver.counts() == {"running": 1})
-        stopper = _Stopper(rig.driver)
+        stopper = Stopper(rig.driver)
         assert stopper.due_in(clock.now) == pytest.approx(100.0)
         assert stopper.due_in(clock.now + 99.5) == pytest.approx(0.5)
         assert (stopper.reason, job.state.phase) == (None, "running")
@@ -212,7 +213,7 @@ class TestStopper:
 
     def test_the_first_reason_stays(self, rig_of: RigOf, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = Clock(monkeypatch)
-        stopper = _Stopper(limited(rig_of(), clock.now + 20.0).driver)
+        stopper = Stopper(limited(rig_of(), clock.now + 20.0).driver)
         stopper.asked(2)
         clock.now += 19.0
         stopper.asked(15)
@@ -227,7 +228,7 @@ class TestStopper:
         budgets: list[float] = []
         stop = rig.driver.stop
         monkeypatch.setattr(rig.driver, "stop", lambda reason, s: (budgets.append(s), stop(reason, s)))
-        stopper = _Stopper(rig.driver)
+        stopper = Stopper(rig.driver)
         stopper.due_in(time.monotonic())
         stopper.due_in(time.monotonic())
         assert (budgets, stopper.reason, stopper.spent) == ([LOST_S], None, False)
@@ -315,7 +316,7 @@ class TestWhoAndWhere:
         worker = JobSpec(command=("/bin/sh",))
         options = RunOptions.model_validate({"run_dir": tmp_path, "worker": worker, **given})
         with pytest.raises(UsageError, match="fetching jobs needs --server, --panda-queue and --credential"):
-            controller._server(options)
+            _server(options)
 
     def test_local_specs_have_no_server(self, tmp_path: Path) -> None:
-        assert controller._server(RunOptions(run_dir=tmp_path)) is None
+        assert _server(RunOptions(run_dir=tmp_path)) is None

@@ -172,7 +172,7 @@ class TestFetcher:
         ears = Ears()
         Fetcher(PandaClient(ScriptedPanda([job_entry(5), job_entry(6)])), ears).ask(WANTED)
         ears.wait(1)
-        assert [job.panda_id for job in ears.all[0][0]] == [5, 6]
+        assert [fetched.job.panda_id for fetched in ears.all[0][0]] == [5, 6]
 
     def test_an_error_comes_by_heard_and_the_next_question_is_asked_all_the_same(self) -> None:
         ears = Ears()
@@ -183,7 +183,7 @@ class TestFetcher:
         ears.wait(2)
         first, second = (said[0] for said in ears.all)
         assert isinstance(first, ServerError)
-        assert second[0].panda_id == 5
+        assert second[0].job.panda_id == 5
 
     def test_a_question_that_may_have_been_heard_is_not_repeated(self) -> None:
         ears, panda = Ears(), ScriptedPanda()
@@ -335,6 +335,7 @@ class TestRecords:
             "core_count": 2,
             "node": "node1",
             "batch_id": "1",
+            "api": "current",
             "at": 1000.0,
         }
         assert record.acquisition.credential == SERVER.credential
@@ -368,7 +369,7 @@ class TestRecords:
         files = {"out": {"guid": "g", "size": 5, "adler32": "00000001", "url": None}}
         at = time.monotonic()
         report = Report("finished", "ok", 0, "", files, started_at=at - 9, ended_at=at)
-        record = records.terminal(records.report_of(job, report, around))
+        record = records.terminal(job, records.report_of(job, report, around))
         assert record.key == (7, 3)
         assert record.report.usage == used
         assert record.report.files["out"].size == 5

@@ -11,6 +11,7 @@ import pytest
 from pilotwrap.model.errors import ServerError
 from pilotwrap.model.job import JobSpec
 from pilotwrap.panda.client import PandaClient
+from pilotwrap.panda.job import parse_jobs
 from pilotwrap.panda.spool import fold, read_spool
 from pilotwrap.run import work as work_module
 from pilotwrap.run.fetcher import Fetcher
@@ -257,7 +258,7 @@ class TestNoWork:
         rig = rig_of(obedient, None, panda)
         work = PandaWork(rig.driver, Questions(), SERVER, ONE_CORE, WorkTerms(None, 10.0))
         clock.now = 9.0
-        work.heard(PandaClient(ScriptedPanda([job_entry(7)])).acquire_jobs(_wanted(), time.monotonic() + 60))
+        work.heard(parse_jobs([job_entry(7)]))
         work.heard(())
         work.heard(())
         clock.now = 18.9

@@ -22,7 +22,7 @@ from pilotwrap.plan import pilotflags
 from pilotwrap.plan.pilotcommand import pilot_command
 from pilotwrap.plan.pilotflags import FoundPython, knows, python_for
 from pilotwrap.plan.pilotwork import PilotToken, PilotWork
-from pilotwrap.run.pilotsource import FoundPilot, find, pilot_source
+from pilotwrap.run.pilot3.source import FoundPilot, find, pilot_source
 
 READ = """\
 import importlib.util, json, os, sys

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotwrap.run.pilotlog import KEPT_ERRORS, LINE_MAX, PHRASES, PilotEvent, PilotLog, wasted
+from pilotwrap.run.pilot3.log import KEPT_ERRORS, LINE_MAX, PHRASES, PilotEvent, PilotLog, wasted
 
-LOGS = Path(__file__).with_name("pilotlogs")
+LOGS = Path(__file__).with_name("logs")
 CASES = json.loads((LOGS / "cases.json").read_text())
 
 

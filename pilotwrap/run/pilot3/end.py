@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.reasons import Reason
-from pilotwrap.run.pilotcodes import DISGUISES, ERROR_CODES, EXIT_CODES_OF_PILOT, INTERRUPTIONS, Meaning
-from pilotwrap.run.pilotlog import PilotEvent, PilotEventKind
+from pilotwrap.run.pilot3.codes import DISGUISES, ERROR_CODES, EXIT_CODES_OF_PILOT, INTERRUPTIONS, Meaning
+from pilotwrap.run.pilot3.log import PilotEvent, PilotEventKind
 
 DIAG_MAX = 240
 """Characters of the pilot's own words in our sentence; the server keeps 500 of ours."""

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotwrap.model.reasons import REASONS, Reason
-from pilotwrap.run.pilotcodes import DISGUISES, ERROR_CODES, EXIT_CODES_OF_PILOT
-from pilotwrap.run.pilotend import _CAUSES, PilotEnd, PilotStory, PilotWords, pilot_end, pilot_words
-from pilotwrap.run.pilotlog import PilotLog
+from pilotwrap.run.pilot3.codes import DISGUISES, ERROR_CODES, EXIT_CODES_OF_PILOT
+from pilotwrap.run.pilot3.end import _CAUSES, PilotEnd, PilotStory, PilotWords, pilot_end, pilot_words
+from pilotwrap.run.pilot3.log import PilotLog
 
-LOGS = Path(__file__).with_name("pilotlogs")
+LOGS = Path(__file__).with_name("logs")
 CASES: dict[str, Any] = json.loads((LOGS / "cases.json").read_text())
 
 ENDS: dict[str, tuple[Reason, int | None]] = {

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotwrap.model.errors import PilotError, PilotwrapError, UsageError
-from pilotwrap.run import pilotcache
-from pilotwrap.run.pilotcache import PilotCache
-from pilotwrap.run.pilotsource import PilotSource, find, pilot_source, version_in
+from pilotwrap.run.pilot3 import cache as pilotcache
+from pilotwrap.run.pilot3.cache import PilotCache
+from pilotwrap.run.pilot3.source import PilotSource, find, pilot_source, version_in
 
 SHA = "0" * 64
 CONSTANTS = "RELEASE = '3'\nVERSION = '4'  # comment\nREVISION = '5'\nBUILD = '8'\nraise SystemExit('never run')\n"

@@ -9,8 +9,8 @@ from typing import Literal
 from pilotwrap.model.base import Value
 from pilotwrap.model.errors import PilotError, UsageError
 from pilotwrap.plan.pilotflags import PilotVersion, parsed_version, shown
-from pilotwrap.run.pilotcache import PilotCache
-from pilotwrap.run.pilotindex import PYPI_SHA256, PYPI_VERSION, sdist
+from pilotwrap.run.pilot3.cache import PilotCache
+from pilotwrap.run.pilot3.index import PYPI_SHA256, PYPI_VERSION, sdist
 
 PLACES = ("/opt/pilotwrap/pilot3",)
 """Where the images that are built here have it."""

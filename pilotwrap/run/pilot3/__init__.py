@@ -1,0 +1,1 @@
+"""PanDA's own pilot as the agent: prepared, served by the bridge, watched, ended, judged."""
