@@ -1,15 +1,63 @@
 """Which CPUs and devices each local rank gets."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
+from pilotwrap.model.base import Value
 from pilotwrap.model.cpulist import cpu_list, cpus_of
 from pilotwrap.model.errors import BadInputError
-from pilotwrap.model.job import RankBinding, Shape
-from pilotwrap.model.node import Accelerator, NodeFacts
+from pilotwrap.model.job import GpuVendor, RankBinding, Shape
+from pilotwrap.model.node import Accelerator, NodeFacts, Vendor
 from pilotwrap.model.plan import Because, Binding
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import IN_BUS_ORDER, MASKS
+
+
+class Device(Value):
+    """An accelerator as it is lent: equal on nodes that are alike."""
+
+    name: str
+    """Its PCI address; of a device in slices each slice but the first has its number behind it, as in ADDRESS/1."""
+
+    vendor: Vendor
+    near: frozenset[int]
+    """The CPUs next to it; none: not known."""
+
+
+AnyDevice = TypeVar("AnyDevice", Accelerator, Device)
+
+
+def lendable(node: NodeFacts, *, serials: bool) -> tuple[Device, ...]:
+    """Return the usable devices in the order of the PCI bus.
+
+    Where some are slices, only with their serial numbers (`serials`: the facts hold this very node's), for a runtime
+    does not count slices.
+    """
+    sliced = {device.vendor for device in node.accelerators if device.kind == "mig"}
+    return tuple(
+        Device(name=name, vendor=device.vendor, near=_near(device, node))
+        for name, device in _usable(node).items()
+        if serials or device.vendor not in sliced
+    )
+
+
+def of_one_vendor(devices: Collection[AnyDevice], vendor: GpuVendor) -> list[AnyDevice]:
+    """Return the devices of a vendor; of any: of the one that has most, for no program uses two."""
+    count = Counter(device.vendor for device in devices)
+    chosen = max(count, key=count.__getitem__, default="any") if vendor == "any" else vendor
+    return [device for device in devices if device.vendor == chosen]
+
+
+def closest(cores: Sequence[str], count: int, near: Collection[int], others: Collection[int]) -> tuple[str, ...]:
+    """Return so many of the cores, in their order: those `near` a device first, those near `others` last."""
+
+    def distance(core: str) -> int:
+        first = int(core.split(",", maxsplit=1)[0])
+        return 0 if first in near else 1 + (first in others)
+
+    chosen = set(sorted(cores, key=distance)[:count])
+    return tuple(core for core in cores if core in chosen)
 
 
 def cores_per_rank(shape: Shape, cores: int) -> int:
@@ -24,14 +72,13 @@ def bindings(request: PlanRequest) -> tuple[tuple[Binding, ...], Because]:
     shape = request.job
     if not isinstance(shape.binding, str):
         return _listed(shape.binding, request), Because(decision="ranks bound as listed", reason="binding of the spec")
-    devices, cores = _devices(shape, request.node), request.free_cores
+    devices, cores = _devices(shape, request), request.free_cores
     each = _checked(cores_per_rank(shape, len(cores)), shape, cores)
     if shape.binding == "none" or each == 0:
         reason = "binding none in the spec" if each else f"{shape.ranks_per_node} ranks share {len(cores)} cores"
         why = Because(decision="ranks not bound to CPUs", reason=reason)
         return _bound([None] * shape.ranks_per_node, devices, request), why
-    blocks = [cores[rank * each : (rank + 1) * each] for rank in range(shape.ranks_per_node)]
-    threads = [_threads(block, shape.smt) for block in blocks]
+    threads = [_threads(block, shape.smt) for block in _blocks(each, devices, request)]
     ordered = devices[::-1] if shape.binding == "reversed" else devices
     reason = "cpus_per_rank of the spec" if shape.cpus_per_rank else f"a fair share of {len(cores)} usable cores"
     why = Because(decision=f"{each} cores a rank, {shape.smt} threads of each", reason=reason)
@@ -48,6 +95,17 @@ def _checked(each: int, shape: Shape, cores: tuple[str, ...]) -> int:
     return each
 
 
+def _blocks(each: int, devices: list[tuple[Accelerator, ...]], request: PlanRequest) -> list[tuple[str, ...]]:
+    """Return the cores of each rank: near its devices where it is bound so, else in their order."""
+    near = [{cpu for device in own for cpu in _near(device, request.node)} for own in devices]
+    blocks, left = [], request.free_cores
+    for own in near if request.job.binding == "closest" else [set[int]()] * len(near):
+        others = {cpu for other in near for cpu in other} - own
+        blocks.append(closest(left, each, own, others if own else ()))
+        left = tuple(core for core in left if core not in set(blocks[-1]))
+    return blocks
+
+
 def _threads(cores: tuple[str, ...], smt: int) -> str:
     taken: list[int] = []
     for core in cores:
@@ -62,14 +120,14 @@ def _threads(cores: tuple[str, ...], smt: int) -> str:
     return cpu_list(taken)
 
 
-def _devices(shape: Shape, node: NodeFacts) -> list[tuple[Accelerator, ...]]:
+def _devices(shape: Shape, request: PlanRequest) -> list[tuple[Accelerator, ...]]:
     """Return the devices of each local rank, in the order of the PCI bus."""
-    fit = _fit(shape, node)
+    fit, seen = of_one_vendor(_granted(request), shape.gpu_vendor), len(request.node.accelerators)
     each, ranks = shape.gpus_per_rank, shape.ranks_per_node
     if each > len(fit) or (each * ranks > len(fit) and not shape.gpu_sharing):
         raise BadInputError(
             f"{ranks} ranks of {each} devices ask for {each * ranks} accelerators a node",
-            why=f"a node has {len(fit)} usable ({len(node.accelerators)} seen)",
+            why=f"a node has {len(fit)} usable ({seen} seen)",
             remedy="lower gpus_per_rank, set gpu_sharing, or see `pilotwrap inspect` for what is wrong with the others",
         )
     if each == 0:
@@ -77,12 +135,31 @@ def _devices(shape: Shape, node: NodeFacts) -> list[tuple[Accelerator, ...]]:
     return [tuple(fit[(rank * each + index) % len(fit)] for index in range(each)) for rank in range(ranks)]
 
 
-def _fit(shape: Shape, node: NodeFacts) -> list[Accelerator]:
-    """Return the usable devices of one vendor; of any: of the one that has most, for no program uses two."""
-    usable = [device for device in node.accelerators if device.health == "ok"]
-    count = Counter(device.vendor for device in usable)
-    vendor = max(count, key=count.__getitem__, default="any") if shape.gpu_vendor == "any" else shape.gpu_vendor
-    return [device for device in usable if device.vendor == vendor]
+def _granted(request: PlanRequest) -> list[Accelerator]:
+    """Return the usable devices that the job may use."""
+    lent = request.devices
+    return [device for name, device in _usable(request.node).items() if lent is None or name in lent]
+
+
+def _usable(node: NodeFacts) -> dict[str, Accelerator]:
+    """Return the usable devices by the names under which they are lent."""
+    slices: Counter[str] = Counter()
+    found = {}
+    for device in node.accelerators:
+        address = device.pci_address
+        if device.health == "ok":
+            found[f"{address}/{slices[address]}" if slices[address] else address] = device
+        slices[address] += 1
+    return found
+
+
+def _near(device: Accelerator, node: NodeFacts) -> frozenset[int]:
+    """Return the CPUs next to a device; none where neither the device nor its NUMA node tells them."""
+    own = node.cpus.numa.get(device.numa_node, "") if device.numa_node is not None else ""
+    try:
+        return frozenset(cpus_of(device.near_cpus or own))
+    except ValueError:
+        return frozenset()
 
 
 def _bound(
@@ -92,32 +169,42 @@ def _bound(
         Binding(
             local_rank=rank,
             cpus=own,
-            accelerators=tuple(device.uuid or device.pci_address for device in devices[rank]),
-            env=_mask(devices[rank], request.node),
+            accelerators=tuple(_serial(device, request) or device.pci_address for device in devices[rank]),
+            env=_mask(devices[rank], request),
         )
         for rank, own in enumerate(cpus)
     )
 
 
-def _mask(devices: tuple[Accelerator, ...], node: NodeFacts) -> dict[str, str]:
+def _serial(device: Accelerator, request: PlanRequest) -> str | None:
+    return device.uuid if request.knows_serials else None
+
+
+def _mask(devices: tuple[Accelerator, ...], request: PlanRequest) -> dict[str, str]:
     """Return the variables that show a rank its devices alone.
 
-    NVIDIA's by UUID, which counts alike under every order; the others', whose UUIDs the host does not show, by
-    their number among what is granted to us.
+    NVIDIA's by UUID, which counts alike under every order; the others', whose UUIDs the host does not show, and those
+    on nodes whose UUIDs nobody asked for, by their number among what is granted to us.
     """
     if not devices:
         return {}
-    vendor = devices[0].vendor
-    if vendor == "nvidia" and all(device.uuid for device in devices):
-        return {MASKS[vendor]: ",".join(device.uuid or "" for device in devices)}
-    granted = [one for one in node.accelerators if one.vendor == vendor and one.reason != "not-granted"]
+    vendor, serials = devices[0].vendor, [_serial(device, request) for device in devices]
+    if vendor == "nvidia" and all(serials):
+        return {MASKS[vendor]: ",".join(filter(None, serials))}
+    granted = [one for one in request.node.accelerators if one.vendor == vendor and one.reason != "not-granted"]
+    if any(one.kind == "mig" for one in granted):
+        raise BadInputError(
+            "the job's devices have no numbers",
+            why=f"some are MIG instances, whose UUIDs are known of {request.node.host} alone, if at all",
+            remedy="give each node a run of its own",
+        )
     return {MASKS[vendor]: ",".join(str(granted.index(device)) for device in devices), **IN_BUS_ORDER[vendor]}
 
 
 def _listed(listed: tuple[RankBinding, ...], request: PlanRequest) -> tuple[Binding, ...]:
     """Return the user's own binding, as far as it names what we may use."""
     cpus = [_own_cpus(rank, own.cpus, request) for rank, own in enumerate(listed)]
-    devices = [_own_devices(rank, own.devices, request.node) for rank, own in enumerate(listed)]
+    devices = [_own_devices(rank, own.devices, request) for rank, own in enumerate(listed)]
     count = Counter(device.uuid or device.pci_address for own in devices for device in own)
     twice = [name for name, number in count.items() if number > 1]
     if twice and not request.job.gpu_sharing:
@@ -144,17 +231,24 @@ def _own_cpus(rank: int, text: str, request: PlanRequest) -> str:
     return cpu_list(wanted)
 
 
-def _own_devices(rank: int, names: tuple[str, ...], node: NodeFacts) -> tuple[Accelerator, ...]:
-    by_name = {name: device for device in node.accelerators for name in (device.pci_address, device.uuid)}
+def _own_devices(rank: int, names: tuple[str, ...], request: PlanRequest) -> tuple[Accelerator, ...]:
+    by_name = {name: one for one in request.node.accelerators for name in (one.pci_address, one.uuid)}
+    granted = _granted(request)
     for name in names:
         device = by_name.get(name)
-        if device is None or device.health != "ok":
+        if device not in granted:
             raise BadInputError(
                 f"binding[{rank}].devices names {name!r}",
-                why=f"it is unusable: {device.reason}" if device else "no such accelerator is on the node",
+                why=_fault(device),
                 remedy="name PCI addresses or UUIDs as `pilotwrap inspect` prints them",
             )
     found = tuple(by_name[name] for name in names)
     if len({device.vendor for device in found}) > 1:
         raise BadInputError(f"binding[{rank}].devices mixes vendors", remedy="give a rank the devices of one vendor")
     return found
+
+
+def _fault(device: Accelerator | None) -> str:
+    if device is None:
+        return "no such accelerator is on the node"
+    return "another job holds it" if device.health == "ok" else f"it is unusable: {device.reason}"

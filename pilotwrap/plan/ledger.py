@@ -1,40 +1,51 @@
-"""What of the allocation is free: cores and memory of each node, lent to jobs and given back. Pure values."""
+"""What of the allocation is free: cores, memory and devices of each node, lent to jobs and given back. Pure values."""
+
+from collections.abc import Sequence
 
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.base import Value
 from pilotwrap.model.job import Shape
+from pilotwrap.plan.binding import Device, closest, lendable, of_one_vendor
 
 
 class Allotment(Value):
-    """What one job holds: the same cores on each of its hosts, and memory on each."""
+    """What one job holds: the same cores and the same devices on each of its hosts, and memory on each."""
 
     hosts: tuple[str, ...]
     cores: tuple[str, ...]
     memory_mib: int
+    devices: tuple[str, ...] = ()
+    """By their names in `Device`."""
+
+    shared: bool = False
+    """The devices stay free for others, too."""
 
 
 class Ledger(Value):
-    """The free cores and the free memory (MiB) of each fit node, and what each had at first."""
+    """The free cores, memory (MiB) and devices of each fit node, and what each had at first."""
 
     free: dict[str, tuple[str, ...]]
     memory_mib: dict[str, int]
+    devices: dict[str, tuple[Device, ...]]
     all_cores: dict[str, tuple[str, ...]]
     all_memory_mib: dict[str, int]
+    all_devices: dict[str, tuple[Device, ...]]
 
     @property
     def idle(self) -> bool:
         """Tell whether nothing is lent."""
-        return self.free == self.all_cores and self.memory_mib == self.all_memory_mib
+        whole = self.all_cores, self.all_memory_mib, self.all_devices
+        return (self.free, self.memory_mib, self.devices) == whole
 
     @property
     def cores_per_node(self) -> int:
-        """Return how many cores the first node has; a job which takes a whole node takes so many."""
+        """Return how many cores the first node has."""
         return len(next(iter(self.all_cores.values()), ()))
 
     @property
-    def memory_per_node_mib(self) -> int:
-        """Return the memory of the first node."""
-        return next(iter(self.all_memory_mib.values()), 0)
+    def devices_per_node(self) -> int:
+        """Return how many usable devices the first node has."""
+        return len(next(iter(self.all_devices.values()), ()))
 
 
 def ledger_of(allocation: AllocationFacts) -> Ledger:
@@ -42,41 +53,47 @@ def ledger_of(allocation: AllocationFacts) -> Ledger:
     facts = {host: group.facts for group in allocation.groups for host in group.hosts}
     cores = {host: facts[host].cpus.cores for host in allocation.hosts}
     memory = {host: facts[host].memory.usable_mib for host in allocation.hosts}
-    return Ledger(free=cores, memory_mib=memory, all_cores=cores, all_memory_mib=memory)
+    found: dict[str, tuple[Device, ...]] = {}
+    for group in allocation.groups:
+        found |= dict.fromkeys(group.hosts, lendable(group.facts, serials=False))
+        found |= dict.fromkeys(group.hosts[:1], lendable(group.facts, serials=True))
+    devices = {host: found[host] for host in allocation.hosts}
+    return Ledger(
+        free=cores, memory_mib=memory, devices=devices, all_cores=cores, all_memory_mib=memory, all_devices=devices
+    )
 
 
-def needs(ledger: Ledger, shape: Shape) -> tuple[int, int]:
-    """Return the cores and the memory (MiB) that a shape takes of each of its nodes.
+def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
+    """Return the cores and the memory (MiB) that a shape takes of a node.
 
-    Cores left out are all of them, memory left out is the cores' share. A job with devices of its own takes all
-    cores: devices are not lent one by one, and two jobs on a node would get the same.
+    Cores left out are the share of the devices that the job takes for itself, all of them where it takes none; a
+    binding that lists CPUs by name takes the node. Memory left out is the cores' share.
     """
-    every, alone = ledger.cores_per_node, shape.gpus_per_rank > 0 and not shape.gpu_sharing
+    every, devices = len(ledger.all_cores[host]), len(ledger.all_devices[host])
     asked = shape.ranks_per_node * (shape.cpus_per_rank or 0)
-    cores = max(every, asked) if alone or not asked else asked
+    own = 0 if shape.gpu_sharing else shape.ranks_per_node * shape.gpus_per_rank
+    share = max(every * min(own, devices) // devices, 1) if own and devices else every
+    cores = max(every, asked) if _listed(shape) else asked or share
     if shape.memory_mib_per_rank is not None:
         return cores, shape.memory_mib_per_rank * shape.ranks_per_node
-    return cores, ledger.memory_per_node_mib * min(cores, every) // max(every, 1)
+    return cores, ledger.all_memory_mib[host] * min(cores, every) // max(every, 1)
 
 
 def possible(ledger: Ledger, shape: Shape) -> bool:
     """Tell whether the shape would fit if everything were free."""
-    whole = ledger.model_copy(update={"free": ledger.all_cores, "memory_mib": ledger.all_memory_mib})
-    return lend(whole, shape)[1] is not None
+    whole = {"free": ledger.all_cores, "memory_mib": ledger.all_memory_mib, "devices": ledger.all_devices}
+    return lend(ledger.model_copy(update=whole), shape)[1] is not None
 
 
 def lend(ledger: Ledger, shape: Shape) -> tuple[Ledger, Allotment | None]:
     """Return the ledger with the shape's share lent, and the share; None when it does not fit now.
 
-    Every node gives the same cores, for a launch has one binding for all.
+    Every node gives the same cores and devices, for a launch has one binding for all. A job that shares devices gets
+    those that nobody holds for himself, and they stay free: whoever asks next may get them for himself.
     """
-    cores, memory = needs(ledger, shape)
-    roomy = [host for host, free in ledger.free.items() if len(free) >= cores and ledger.memory_mib[host] >= memory]
-    for first in roomy if cores else ():
-        taken = ledger.free[first][:cores]
-        hosts = tuple(host for host in roomy if set(taken) <= set(ledger.free[host]))[: shape.nodes]
-        if len(hosts) == shape.nodes:
-            allotment = Allotment(hosts=hosts, cores=taken, memory_mib=memory)
+    for first in ledger.free:
+        allotment = _share(ledger, shape, first)
+        if allotment is not None:
             return _changed(ledger, allotment, sign=-1), allotment
     return ledger, None
 
@@ -88,6 +105,9 @@ def give_back(ledger: Ledger, allotment: Allotment) -> Ledger:
 
 def slots(ledger: Ledger, shape: Shape) -> int:
     """Return how many jobs of this shape fit now."""
+    if shape.nodes == 1 < len(ledger.free):
+        # node by node: a change costs a copy of the ledger, however large it is
+        return sum(slots(_only(ledger, host), shape) for host in ledger.free)
     count, lent = 0, ledger
     while True:
         lent, allotment = lend(lent, shape)
@@ -96,12 +116,60 @@ def slots(ledger: Ledger, shape: Shape) -> int:
         count += 1
 
 
+def _only(ledger: Ledger, host: str) -> Ledger:
+    return ledger.model_copy(update={name: {host: getattr(ledger, name)[host]} for name in Ledger.model_fields})
+
+
+def _listed(shape: Shape) -> bool:
+    return not isinstance(shape.binding, str)
+
+
+def _share(ledger: Ledger, shape: Shape, first: str) -> Allotment | None:
+    """Return the share that begins with what a node has free; None: too few nodes can give it."""
+    devices, (cores, memory) = _devices(ledger, shape, first), needs(ledger, shape, first)
+    if devices is None or not 0 < cores <= len(ledger.free[first]):
+        return None
+    taken = _cores(ledger, first, cores, devices)
+    hosts = tuple(
+        host
+        for host in (ledger.free if shape.nodes > 1 else (first,))
+        if memory <= ledger.memory_mib[host]
+        and set(taken) <= set(ledger.free[host])
+        and set(devices) <= set(ledger.devices[host])
+    )[: shape.nodes]
+    if len(hosts) < shape.nodes:
+        return None
+    names = tuple(device.name for device in devices)
+    shared = bool(names) and shape.gpu_sharing
+    return Allotment(hosts=hosts, cores=taken, memory_mib=memory, devices=names, shared=shared)
+
+
+def _devices(ledger: Ledger, shape: Shape, host: str) -> tuple[Device, ...] | None:
+    """Return the devices that a job would get of a node; None: too few are free."""
+    free = ledger.devices[host]
+    if _listed(shape):
+        return free if shape.gpu_sharing or len(free) == len(ledger.all_devices[host]) else None
+    asked = shape.ranks_per_node * shape.gpus_per_rank
+    fit = of_one_vendor(free, shape.gpu_vendor) if asked else []
+    least = shape.gpus_per_rank if shape.gpu_sharing else asked
+    return tuple(fit[:asked]) if len(fit) >= least else None
+
+
+def _cores(ledger: Ledger, host: str, count: int, devices: Sequence[Device]) -> tuple[str, ...]:
+    if not devices:
+        return ledger.free[host][:count]
+    near = {cpu for device in devices for cpu in device.near}
+    others = {cpu for device in ledger.all_devices[host] for cpu in device.near}
+    return closest(ledger.free[host], count, near, others)
+
+
 def _changed(ledger: Ledger, allotment: Allotment, *, sign: int) -> Ledger:
-    free, memory = dict(ledger.free), dict(ledger.memory_mib)
+    free, memory, devices = dict(ledger.free), dict(ledger.memory_mib), dict(ledger.devices)
+    cores, names = set(allotment.cores), set(() if allotment.shared else allotment.devices)
     for host in allotment.hosts:
         memory[host] += sign * allotment.memory_mib
-        if sign < 0:
-            free[host] = tuple(core for core in free[host] if core not in set(allotment.cores))
-        else:
-            free[host] = tuple(sorted((*free[host], *allotment.cores), key=lambda core: int(core.split(",")[0])))
-    return ledger.model_copy(update={"free": free, "memory_mib": memory})
+        has, had = set(free[host]), {device.name for device in devices[host]}
+        has, had = (has | cores, had | names) if sign > 0 else (has - cores, had - names)
+        free[host] = tuple(core for core in ledger.all_cores[host] if core in has)
+        devices[host] = tuple(device for device in ledger.all_devices[host] if device.name in had)
+    return ledger.model_copy(update={"free": free, "memory_mib": memory, "devices": devices})

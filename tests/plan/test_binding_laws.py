@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from plan.facts import allocation, cores, device, devices, job, node, request, shapes
 
 from pilotwrap.model.cpulist import cpus_of
@@ -9,7 +10,7 @@ from pilotwrap.model.errors import BadInputError
 from pilotwrap.model.job import JobSpec
 from pilotwrap.model.node import Accelerator
 from pilotwrap.model.plan import Binding
-from pilotwrap.plan.binding import bindings
+from pilotwrap.plan.binding import bindings, closest
 from pilotwrap.site.accelerators.vendors import MASKS
 
 
@@ -86,6 +87,47 @@ def test_the_same_question_has_the_same_answer(
 def test_only_the_lent_cores_are_used() -> None:
     asked = request(job(ranks_per_node=2), node(("0", "1", "2", "3"))).model_copy(update={"cores": ("2", "3")})
     assert [one.cpus for one in bindings(asked)[0]] == ["2", "3"]
+
+
+def test_only_the_lent_devices_are_used_and_no_other_can_be_named() -> None:
+    facts = node(devices=[device(1), device(2), device(3)])
+    lent = {"devices": ("0000:02:00.0",)}
+    asked = request(job(gpus_per_rank=1), facts).model_copy(update=lent)
+    assert [one.accelerators for one in bindings(asked)[0]] == [("GPU-2",)]
+    with pytest.raises(BadInputError, match="1 usable"):
+        bindings(request(job(gpus_per_rank=2), facts).model_copy(update=lent))
+    own = job(binding=[{"cpus": "0", "devices": ["GPU-1"]}])
+    with pytest.raises(BadInputError, match="another job holds it"):
+        bindings(request(own, facts).model_copy(update=lent))
+
+
+@given(cores(), st.integers(0, 12), st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
+def test_the_closest_cores_are_near_ones_first_and_those_of_others_last(
+    cores: tuple[str, ...], count: int, near: set[int], others: set[int]
+) -> None:
+    found = closest(cores, count, near, others - near)
+    assert len(found) == min(count, len(cores))
+    assert list(found) == [core for core in cores if core in found]
+    left = {cpus_of(core)[0] for core in set(cores) - set(found)}
+    for core in found:
+        first = cpus_of(core)[0]
+        assert first in near or not left & near
+        assert first not in others - near or left <= others | near
+
+
+def test_ranks_sit_next_to_their_devices_unless_bound_otherwise() -> None:
+    seen = [device(n).model_copy(update={"numa_node": 1 - n}) for n in range(2)]
+    facts = node(devices=seen)
+    facts = facts.model_copy(update={"cpus": facts.cpus.model_copy(update={"numa": {0: "0-1", 1: "2-3"}})})
+    bound_so = {
+        how: [(one.accelerators, one.cpus) for one in bindings(request(asked, facts))[0]]
+        for how in ("closest", "reversed")
+        for asked in [job(ranks_per_node=2, gpus_per_rank=1, binding=how)]
+    }
+    assert bound_so == {
+        "closest": [(("GPU-0",), "2-3"), (("GPU-1",), "0-1")],
+        "reversed": [(("GPU-1",), "0-1"), (("GPU-0",), "2-3")],
+    }
 
 
 def test_reversed_gives_the_last_device_to_the_first_rank() -> None:
