@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-pytest_plugins = ["real.slurm", "real.mpi", "real.image", "golden.compare", "golden.patience"]
+pytest_plugins = ["real.slurm", "real.mpi", "real.image", "real.pilot", "golden.compare", "golden.patience"]
 
 
 def pytest_configure() -> None:
