@@ -117,12 +117,6 @@ def envelope(reply: Replied) -> Envelope | Trouble:
     return _enveloped(parsed)
 
 
-def lacks_call(reply: Replied) -> bool:
-    """Tell whether the server does not know the call: it is older or newer than the call, or no PanDA server."""
-    forbidden = reply.status == HTTPStatus.FORBIDDEN and b"is forbidden" in reply.body[:MAX_DETAIL]
-    return forbidden or reply.status == HTTPStatus.NOT_FOUND
-
-
 def job_entries(reply: Replied) -> tuple[Mapping[str, Json], ...] | Trouble:
     """Return the jobs that a reply to acquire_jobs brings, unread; none when there are none."""
     found = envelope(reply)

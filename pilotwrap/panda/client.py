@@ -20,7 +20,6 @@ from pilotwrap.panda.answers import (
     envelope,
     job_entries,
     job_statuses,
-    lacks_call,
     update_answer,
 )
 from pilotwrap.panda.job import PandaJob, UnrunnableJob, parse_jobs
@@ -44,8 +43,6 @@ BULK = 200
 """Updates in one call. A guess: at 17 ms each (measured) the server answers such a call within 4 s."""
 
 Api = Literal["current", "legacy"]
-
-_ALIVE = Request("GET", "system/is_alive")
 
 _log = logging.getLogger(__name__)
 
@@ -156,15 +153,11 @@ class PandaClient:
 
     def check_alive(self, deadline: float) -> None:
         """Make sure that a PanDA server answers; raises ServerError."""
-        _check_alive(self._asked(_ALIVE, deadline))
-
-    def knows_api(self, deadline: float) -> bool:
-        """Tell whether the server has the calls that this client makes; raises ServerError when that stays open."""
-        reply = self._asked(_ALIVE, deadline)
-        if lacks_call(reply):
-            return False
-        _check_alive(reply)
-        return True
+        found = envelope(self._asked(Request("GET", "system/is_alive"), deadline))
+        if isinstance(found, Trouble):
+            raise found.error
+        if not found.success:
+            raise ServerError("the server says that it is not alive", why=found.message)
 
     def worker_status(
         self, worker_id: int, harvester_id: str, status: Literal["started", "finished"], node: str, deadline: float
@@ -236,29 +229,8 @@ def connected(server: str, credential: Credential, ca_path: str | None = None, a
     return PandaClient(HttpsTransport(server, credential, ca_path=ca_path))
 
 
-def api_of(server: str, credential: Credential, ca_path: str | None, deadline: float) -> Api:
-    """Return which calls a server has, the current ones if both; raises CredentialError and ServerError."""
-    if connected(server, credential, ca_path).knows_api(deadline):
-        return "current"
-    if connected(server, credential, ca_path, "legacy").knows_api(deadline):
-        return "legacy"
-    raise ServerError(
-        "the server has no call that a pilot needs",
-        why="it knows neither /api/v1/system/is_alive nor /server/panda/isAlive",
-        remedy="check the server's URL",
-    )
-
-
 def _post(path: str, arguments: Mapping[str, Json]) -> Request:
     return Request("POST", path, body=json.dumps(arguments, allow_nan=False).encode())
-
-
-def _check_alive(reply: Replied) -> None:
-    found = envelope(reply)
-    if isinstance(found, Trouble):
-        raise found.error
-    if not found.success:
-        raise ServerError("the server says that it is not alive", why=found.message)
 
 
 def _surely_not_taken(reply: Reply) -> bool:

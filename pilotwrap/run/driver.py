@@ -245,8 +245,11 @@ class Driver:
         if possible(self.ledger, job.spec):
             return None
         shape, cores, nodes = job.spec, self.ledger.cores_per_node, len(self.ledger.free)
+        devices = self.ledger.devices_per_node
         asked = f"{shape.nodes} nodes with {shape.ranks_per_node} ranks of {shape.cpus_per_rank or 'any'} cores"
-        return "bad-input", f"the job asks for {asked}; there are {nodes} nodes of {cores} cores; ask for less"
+        there = f"{nodes} nodes of {cores} cores and {devices} usable accelerators"
+        more = f" and {shape.gpus_per_rank} accelerators" if shape.gpus_per_rank else ""
+        return "bad-input", f"the job asks for {asked}{more}; there are {there}; ask for less"
 
     def _prepare(self, job: Job) -> None:
         try:

@@ -285,7 +285,7 @@ class TestLedger:
         rig.until_over()
         vast = next(report for report in rig.driver.reports if report.state == "failed")
         assert vast.reason == "bad-input"
-        assert "ranks of 64 cores; there are 1 nodes of 4 cores; ask for less" in vast.detail
+        assert "ranks of 64 cores; there are 1 nodes of 4 cores and 0 usable accelerators; ask for less" in vast.detail
         assert rig.starter.spawned() == ["small/0"]
 
     def test_a_job_over_two_nodes_holds_the_same_cores_on_both(self, rig_of: RigOf) -> None:

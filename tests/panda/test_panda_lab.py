@@ -12,7 +12,7 @@ import pytest
 from pilotwrap.model.credential import Credential
 from pilotwrap.model.errors import CredentialError
 from pilotwrap.model.report import FileReport, JobReport
-from pilotwrap.panda.client import Api, PandaClient, Wanted, api_of, connected
+from pilotwrap.panda.client import Api, PandaClient, Wanted, connected
 from pilotwrap.panda.flush import Errand, flush
 from pilotwrap.panda.job import PandaJob, UnrunnableJob
 from pilotwrap.panda.spool import AcquiredRecord, Acquisition, Spool, TerminalRecord
@@ -175,15 +175,6 @@ def test_a_vo_that_is_not_the_tokens_is_refused(lab: LabProcess, credential: Cre
     stranger = connected(lab.address.url, credential.model_copy(update={"origin": "elsewhere.production"}), api=api)
     with pytest.raises(CredentialError, match="--origin"):
         stranger.may_report(soon())
-
-
-def test_the_calls_that_the_lab_has_are_found_out(lab: LabProcess, credential: Credential, api: Api) -> None:
-    assert api_of(lab.address.url, credential, None, soon()) == api
-
-
-@pytest.mark.parametrize("apis", ["both-current"], indirect=True)
-def test_of_both_apis_the_current_one_is_chosen(lab: LabProcess, credential: Credential) -> None:
-    assert api_of(lab.address.url, credential, None, soon()) == "current"
 
 
 def test_the_entry_of_a_job_is_whole_and_its_worker_told_of(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pilotwrap.model.credential import Credential
 from pilotwrap.model.errors import CredentialError, ServerError
-from pilotwrap.panda.client import PandaClient, Wanted, api_of, connected
+from pilotwrap.panda.client import PandaClient, Wanted, connected
 from pilotwrap.panda.https import LEGACY, HttpsTransport
 from pilotwrap.panda.job import PandaJob
 from pilotwrap.panda.legacytransport import LegacyTransport
@@ -213,30 +213,6 @@ def test_a_server_is_alive_or_not(server: ScriptedServer, client: PandaClient, s
     server.script(says(200, "<html>hello</html>"))
     with pytest.raises(ServerError):
         client.check_alive(soon)
-
-
-@pytest.mark.parametrize("none", [FORBIDDEN, says(404, "not found")])
-def test_the_calls_that_a_server_has_are_found_out(
-    server: ScriptedServer,
-    credential: Credential,
-    none: Any,  # noqa: ANN401
-) -> None:
-    deadline = 1e9
-    server.script(ok())
-    assert api_of(server.url, credential, None, deadline) == "current"
-    server.script(none, ALIVE)
-    assert api_of(server.url, credential, None, deadline) == "legacy"
-    server.script(none)
-    with pytest.raises(ServerError, match="no call that a pilot needs"):
-        api_of(server.url, credential, None, deadline)
-    assert [heard.path for heard in server.heard[-2:]] == ["/api/v1/system/is_alive", "/server/panda/isAlive"]
-
-
-def test_a_token_that_is_refused_says_nothing_of_the_calls(server: ScriptedServer, credential: Credential) -> None:
-    server.script(says(403, AUTH + "Invalid token. Not enough segments"))
-    with pytest.raises(CredentialError):
-        api_of(server.url, credential, None, 1e9)
-    assert len(server.heard) == 1
 
 
 def test_connected_speaks_what_it_is_told_to(server: ScriptedServer, credential: Credential) -> None:

@@ -100,16 +100,22 @@ def payload_exit(story: PilotStory) -> int | None:
     """
     if "payload-ended" in story.log:
         return _shell(story.log["payload-ended"].number)
+    said = story.words.trans_exit_code
+    if said is None or said >= _PILOTS_OWN or not _ran(story):
+        return None
+    return _shell(said)
+
+
+def _ran(story: PilotStory) -> bool:
+    """Tell whether the exit code in its last update is its payload's."""
     words = story.words
+    if (story.log and "payload" not in story.log) or words.state not in _FINAL:
+        return False
+    if words.pilot_error_code in INTERRUPTIONS:
+        return False
     meaning = ERROR_CODES.get(words.pilot_error_code)
-    ran = "payload" in story.log or not story.log
-    if not ran or words.state not in _FINAL or words.pilot_error_code in INTERRUPTIONS:
-        return None
-    said = words.trans_exit_code
-    disguised = said is not None and DISGUISES.get(words.pilot_error_code) == said
-    if meaning is not None and meaning.reason in _NEVER_RAN and not disguised:
-        return None
-    return None if said is None or said >= _PILOTS_OWN else _shell(said)
+    disguised = DISGUISES.get(words.pilot_error_code) == words.trans_exit_code
+    return meaning is None or meaning.reason not in _NEVER_RAN or disguised
 
 
 def _shell(code: int | None) -> int | None:

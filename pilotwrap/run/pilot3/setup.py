@@ -13,7 +13,7 @@ from pilotwrap.plan.pilotflags import FoundPython, python_for
 from pilotwrap.run.enquiry import Enquiry, ask
 from pilotwrap.run.pilot3.source import find, pilot_source
 from pilotwrap.run.pilot3.terms import PilotTerms
-from pilotwrap.run.readiness import Place, curl_check, disk_check, refusal_of, time_check
+from pilotwrap.run.readiness import UNPRIVILEGED, Place, curl_check, disk_check, refusal_of, time_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ def default_user(options: RunOptions) -> str | None:
     """Return whom pilots run as where we are root and nobody was named: never root."""
     if options.payload_user or options.pilot is None or os.geteuid() != 0:
         return options.payload_user
-    return "nobody"
+    return UNPRIVILEGED
 
 
 def refuse_several_nodes(head: NodeFacts) -> None:
