@@ -7,6 +7,7 @@ from pilotwrap.model.base import Value
 from pilotwrap.model.inquest import Inquest
 from pilotwrap.model.job import JobSpec
 from pilotwrap.model.outcome import Outcome, RankOutcome, Usage
+from pilotwrap.model.readiness import Check, Readiness
 from pilotwrap.model.report import FileReport, JobReport, OutcomeFile, RankCount, RunReport, TimelineEntry
 from pilotwrap.model.snapshot import CommandSaid, DeviceSaid, DiskSaid, FileSaid, ProbeSaid, Snapshot
 from pilotwrap.plan.plan import plan
@@ -82,6 +83,14 @@ RUN_REPORT = RunReport(
     outcome=OutcomeFile(path="/o", sha256="0" * 64),
     run_dir="/runs/1",
 )
+FULL_READINESS = Readiness(
+    safe=False,
+    checks=(
+        Check(name="python", ok=True, detail="3.11.2 at /usr/bin/python3"),
+        Check(name="role", ok=None, detail="there is no credential to ask with", remedy="give --credential"),
+        Check(name="disk", ok=False, detail="no space is free", remedy="free some", reason="environment"),
+    ),
+)
 EXAMPLES: dict[str, tuple[Value, ...]] = {
     "job": (job(), FULL_JOB, PANDA_JOB),
     "snapshot": (Snapshot(), SNAPSHOT),
@@ -91,6 +100,7 @@ EXAMPLES: dict[str, tuple[Value, ...]] = {
     "outcome": (Outcome(reason="ok", exit_code=None, ranks=()), Outcome(reason="ok", exit_code=0, ranks=(RANK,))),
     "jobreport": (JobReport(state="finished", reason="ok"), FULL_REPORT),
     "report": (RunReport(version="0", state="no-work", reason="no-work"), RUN_REPORT),
+    "doctor": (Readiness(safe=True, checks=()), FULL_READINESS),
 }
 OTHERS: tuple[Value, ...] = (
     Inquest(run_dir="/r", state="died", reason="internal", sentence="s", remedy="r", jobs=(FULL_REPORT,)),
