@@ -235,6 +235,7 @@ def _work(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
     from pilotwrap.panda.client import connected
     from pilotwrap.panda.spool import Spool
     from pilotwrap.run.fetcher import Fetcher
+    from pilotwrap.run.pandaworker import tell_worker
     from pilotwrap.run.recorder import Recorder
     from pilotwrap.run.remains import mark, tell_remains
     from pilotwrap.run.teller import Teller
@@ -257,6 +258,8 @@ def _work(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
         server = driver.around.server or server
     driver.recorder = Recorder(Spool(around.run.path))
     mark(around.run)
+    driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
+    driver.tell_worker("started")
     driver.remains = tell_remains(around.run, connected)
 
     def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
@@ -315,8 +318,10 @@ def _leave_nothing(driver: Driver) -> None:
     """Take the mark away when all is told, and give what is sent for dead runs a moment."""
     from pilotwrap.run.remains import unmark
 
-    if driver.remains:
-        driver.remains.join(REMAINS_S if driver.stopped is None else 0)
+    told = driver.tell_worker("finished")
+    for thread in (driver.remains, told):
+        if thread:
+            thread.join(REMAINS_S if driver.stopped is None else 0)
     if all(report.told for report in driver.reports):
         unmark(driver.around.run)
 

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.outcome import Outcome
@@ -55,6 +55,9 @@ class Driver:
         self.teller: Teller | None = None
         self.recorder: Recorder | None = None
         self.remains: threading.Thread | None = None
+        self.tell_worker: Callable[[Literal["started", "finished"]], threading.Thread | None] = lambda _status: None
+        """Tells the server of Harvester's worker that this run is, if it is one."""
+
         self.unallotted: list[Job] = []
         self.broken = False
         """A job met a fault of this node or site: it takes no further one."""
