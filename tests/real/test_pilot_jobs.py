@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from real.pilot import TEXT, pilot_rig
+
+from pilotwrap.model.cpulist import cpu_list
 
 if TYPE_CHECKING:
     from pilotwrap.lab.api import Api
@@ -40,3 +43,26 @@ def test_a_job_with_an_input_and_an_output_is_finished_and_its_files_are_where_t
             assert any(name.endswith("payload.stdout") for name in log.getnames())
         happened = [entry["what"] for entry in ended.report["timeline"]]
         assert "the pilot started" in happened  # and not "without a PID namespace"
+
+
+def test_a_node_is_filled_with_pilots_each_on_cores_of_its_own(pilot_sdist: Path) -> None:
+    with pilot_rig(pilot_sdist, "current") as rig:
+        script = "grep Cpus_allowed_list /proc/self/status > cpus.txt; cp cpus.txt out-{n}.txt"
+        specs = [rig.sh(script.format(n=n), outputs=[{"lfn": f"out-{n}.txt"}]) for n in (1, 2)]
+        rig.put(*specs)
+        ended = rig.run(*rig.server_words, *rig.pilot_words, "--json")
+        assert ended.code == 0, ended
+        cores = [rig.stored(f"out-{n}.txt").read_text().split()[1] for n in (1, 2)]
+        assert len(set(cores)) == 2, cores
+        first, second = ended.report["jobs"]
+        assert first["started_at"] < second["ended_at"]
+        assert second["started_at"] < first["ended_at"]  # at the same time
+
+
+def test_one_pilot_has_the_whole_node_when_told_so(pilot_sdist: Path) -> None:
+    with pilot_rig(pilot_sdist, "current") as rig:
+        job = rig.sh("grep Cpus_allowed_list /proc/self/status > out.txt", outputs=[{"lfn": "out.txt"}])
+        rig.put({**job, "cpus_per_rank": len(os.sched_getaffinity(0))})
+        ended = rig.run(*rig.server_words, *rig.pilot_words, "--json")
+        assert ended.code == 0, ended
+        assert rig.stored("out.txt").read_text().split()[1] == cpu_list(os.sched_getaffinity(0))
