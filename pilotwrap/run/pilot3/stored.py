@@ -16,6 +16,10 @@ MAX_FILES = 10_000
 _BEGIN = re.compile(rb"[^|]*\|[^|]*\|.* ?ready to transfer \(stage-out\) files: \[")
 _FIELD = re.compile(rb" (checksum|filesize|guid|lfn|turl|workdir)=(.*)")
 _DONE = re.compile(rb"[^|]*\|[^|]*\|.* -- lfn=(\S+), status_code=0, status=transferred")
+_SIZE = re.compile(r"[0-9]{1,18}")
+_UNSET = b"None"
+"""How Python prints what is not set: a turl, a GUID."""
+
 _ADLER32 = re.compile(r"'adler32': '([0-9a-f]{1,8})'")
 
 
@@ -52,10 +56,11 @@ class Stored:
         found = _FIELD.match(line)
         if found is None:
             return
-        fields[found[1].decode()] = found[2].decode(errors="replace")
+        if found[2] != _UNSET:
+            fields[found[1].decode()] = found[2].decode(errors="replace")
         if found[1] == b"workdir":
             adler32 = _ADLER32.search(fields.get("checksum", ""))
-            if adler32 and fields.get("filesize", "").isdigit() and len(self._going) < MAX_FILES:
+            if adler32 and _SIZE.fullmatch(fields.get("filesize", "")) and len(self._going) < MAX_FILES:
                 self._going[fields.get("lfn", "")] = FileReport(
                     guid=fields.get("guid", ""),
                     size=int(fields["filesize"]),
