@@ -6,10 +6,9 @@ from typing import TypeVar
 
 from pilotwrap.detect.accelerators import accelerators
 from pilotwrap.detect.cpus import cpus, memory
-from pilotwrap.model.node import Allocation, Cpus, Disk, Launcher, Memory, Network, NodeFacts, Problem, Runtime, Vantage
+from pilotwrap.detect.launcher import launcher
+from pilotwrap.model.node import Allocation, Cpus, Disk, Memory, Network, NodeFacts, Problem, Runtime, Vantage
 from pilotwrap.model.snapshot import CommandSaid, Snapshot
-from pilotwrap.site.digits import number_of
-from pilotwrap.site.launchers.listing import LAUNCHERS, LauncherKind
 from pilotwrap.site.runtimes.listing import RUNTIMES
 from pilotwrap.site.schedulers import none
 from pilotwrap.site.schedulers.listing import scheduler_of
@@ -28,7 +27,7 @@ def node_facts(snapshot: Snapshot, machine: str | None = None) -> NodeFacts:
         vantage=_vantage(snapshot, allocation),
         accelerators=_tried(accelerators, snapshot, problems, "devices") or (),
         allocation=allocation,
-        launcher=_launcher(snapshot, allocation),
+        launcher=launcher(snapshot, allocation),
         cpus=_tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=()),
         memory=_tried(memory, snapshot, problems, "memory") or Memory(total_mib=0, limit_mib=None, available_mib=0),
         disk=tuple(
@@ -59,38 +58,6 @@ def _vantage(snapshot: Snapshot, allocation: Allocation) -> Vantage:
     if allocation.inside_step:
         return "step"
     return "login" if allocation.scheduler == "none" and "sbatch" in snapshot.programs else "head"
-
-
-def launcher_kind(snapshot: Snapshot, allocation: Allocation) -> LauncherKind | None:
-    """Return the launcher to use here; srun only inside of an allocation, where it cannot queue a job by itself."""
-    for kind in LAUNCHERS:
-        if kind.NAME == "srun" and allocation.scheduler != "slurm":
-            continue
-        if any(program in snapshot.programs for program in kind.PROGRAMS):
-            return kind
-    return None
-
-
-def _launcher(snapshot: Snapshot, allocation: Allocation) -> Launcher:
-    kind = launcher_kind(snapshot, allocation)
-    if kind is None:
-        return Launcher(command="local")
-    path = next(snapshot.programs[program] for program in kind.PROGRAMS if program in snapshot.programs)
-    said = snapshot.variables if allocation.inside_step else {}
-    return Launcher(
-        command=kind.NAME,
-        flavour=kind.FLAVOUR,
-        path=path,
-        rank=_number(said, kind.VARIABLES.rank),
-        local_rank=_number(said, kind.VARIABLES.local_rank),
-        size=_number(said, kind.VARIABLES.size),
-        mpi_types=kind.mpi_types(snapshot),
-        mpi_type=snapshot.variables.get("SLURM_MPI_TYPE"),
-    )
-
-
-def _number(said: dict[str, str], names: tuple[str, ...]) -> int | None:
-    return next((number_of(said[name]) for name in names if name in said), None)
 
 
 def _network(snapshot: Snapshot) -> Network:
