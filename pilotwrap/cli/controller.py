@@ -38,11 +38,10 @@ def direct(_words: Sequence[str]) -> int:
         return 2
     if hello.get("protocol") != PROTOCOL:
         return _finish(link, MISMATCH_EXIT, None, _mismatch(hello))
-    as_json = "--json" in hello["words"]
     try:
         return _run(link, hello)
     except PilotwrapError as error:
-        return _finish(link, error.exit_code, _refused(error) if as_json else None, f"{error.reason}: {error}")
+        return _finish(link, error.exit_code, _refused(error, hello), f"{error.reason}: {error}")
     except Exception:
         import logging
 
@@ -53,7 +52,8 @@ def direct(_words: Sequence[str]) -> int:
 def _run(link: StarterLink, hello: Message) -> int:
     from pilotwrap.cli.run import options_of
     from pilotwrap.model.errors import UsageError
-    from pilotwrap.run.controller import Outside, controlled
+    from pilotwrap.run.controller import Outside, controlled, keep, run_directory
+    from pilotwrap.run.summary import refusal
     from pilotwrap.view.progress import Progress
     from pilotwrap.view.summary import summary
 
@@ -63,14 +63,21 @@ def _run(link: StarterLink, hello: Message) -> int:
             options = options_of(_namespace(hello))
     except SystemExit as error:
         raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
+    run = run_directory(link, hello, options)
     progress = Progress(sys.stderr, on=bool(hello["tty"]))
     try:
-        report, code = controlled(link, hello, options, Outside(progress=progress.show, probe=_probed))
+        report, code = controlled(link, hello, options, run, Outside(progress=progress.show, probe=_probed))
+    except PilotwrapError as error:
+        report, code = refusal(error, str(run.path)), error.exit_code
+        keep(run, report)
     finally:
         progress.clear()
     # who reads only the exit code's log sees why this node or site ran nothing
-    line = f"{report.reason}: {report.detail}" if code in SITE_EXITS and report.detail else ""
-    return _finish(link, code, report.to_json() + "\n" if options.as_json else summary(report, code), line)
+    refused = report.state == "failed" and not report.job_count
+    line = f"{report.reason}: {report.detail}" if (refused or code in SITE_EXITS) and report.detail else ""
+    if options.as_json:
+        return _finish(link, code, report.to_json() + "\n", line)
+    return _finish(link, code, None if refused and code not in SITE_EXITS else summary(report, code), line)
 
 
 def _probed() -> "ProbeSaid":
@@ -104,11 +111,13 @@ def _finish(link: StarterLink, code: int, output: str | None, line: str) -> int:
     return code
 
 
-def _refused(error: PilotwrapError) -> str:
-    from pilotwrap.model.report import RunReport
+def _refused(error: PilotwrapError, hello: Message) -> str | None:
+    """Return the report of a run that has no directory, for whoever reads JSON."""
+    if "--json" not in hello["words"]:
+        return None
+    from pilotwrap.run.summary import refusal
 
-    report = RunReport(version=__version__, state="failed", reason=error.reason, detail=str(error))
-    return report.to_json() + "\n"
+    return refusal(error).to_json() + "\n"
 
 
 def _mismatch(hello: Message) -> str:

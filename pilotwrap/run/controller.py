@@ -57,10 +57,11 @@ class Outside(NamedTuple):
     """Asks the vendor's library about the devices of this node, in a child process."""
 
 
-def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: Outside) -> tuple[RunReport, int]:
+def controlled(
+    link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory, outside: Outside
+) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
     began = time.time()
-    run = _run_directory(link, hello, options, new_run_id(began))
     snapshot, early = _first_words(link)
     if asks_nvml(snapshot):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
@@ -85,13 +86,19 @@ def controlled(link: StarterLink, hello: Message, options: RunOptions, outside: 
     end = _end(driver, work, stopper, began)
     report = run_report(driver.reports, end)
     code = exit_code(driver.reports, end)
-    with contextlib.suppress(SiteEnvironmentError):  # a full disk; whoever called still gets the report
-        write_file(run.report, report.to_json())
+    keep(run, report)
     return report, code
 
 
-def _run_directory(link: StarterLink, hello: Message, options: RunOptions, run_id: str) -> RunDirectory:
-    """Make the run's directory where the starter has it too."""
+def keep(run: RunDirectory, report: RunReport) -> None:
+    """Write the report where `why` finds it; a full disk is no fault: whoever called still gets the report."""
+    with contextlib.suppress(SiteEnvironmentError):
+        write_file(run.report, report.to_json())
+
+
+def run_directory(link: StarterLink, hello: Message, options: RunOptions) -> RunDirectory:
+    """Make the run's directory where the starter has it too; raises PilotwrapError where it cannot be made."""
+    run_id = new_run_id(time.time())
     if not hello["enter"]:
         return make(options.run_dir, run_id)
     from pilotwrap.run.wall import bind, check_run_directory

@@ -85,6 +85,13 @@ def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:
         kept //= 2
 
 
+def refusal(error: PilotwrapError, run_dir: str | None = None) -> RunReport:
+    """Return the report of a run that ended before any job."""
+    return RunReport(
+        version=__version__, state="failed", reason=error.reason, detail=str(error)[:MAX_DETAIL], run_dir=run_dir
+    )
+
+
 def _report(kept: Sequence[JobReport], every: Sequence[JobReport], end: RunEnd, why: tuple[Reason, str]) -> RunReport:
     return RunReport(
         version=__version__,
