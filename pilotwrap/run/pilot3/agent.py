@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ class PilotAgent:
             watch.answered(time.monotonic())
             self._driver.let_go(job)
         if job.state.phase == "done":
-            self._desk.close(job.name)
+            self._forget(job.name)
 
     def poll(self, now: float) -> float:
         """Read what the pilots' logs say; end one that has been silent for too long."""
@@ -160,6 +161,13 @@ class PilotAgent:
         job.outcome = Outcome(reason=end.reason, exit_code=end.exit_code, detail=end.sentence, ranks=(), usage=usage)
         self._driver.outcomes[job.name] = job.outcome
         self._driver.happened(job, ev.Exited(at, end.reason, end.exit_code, end.sentence))
+
+    def _forget(self, name: str) -> None:
+        """Keep no secret of a pilot whose job is told, and of the first few only what they did."""
+        self._desk.close(name)
+        shutil.rmtree(self._terms.papers / name, ignore_errors=True)
+        if len(self._watches) > MAX_TOLD:
+            self._watches.pop(name, None)
 
     def _seen(self, name: str, what: str) -> None:
         watch = self._watches.get(name)
