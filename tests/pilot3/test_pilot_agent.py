@@ -1,0 +1,444 @@
+"""A job in a pilot's hands from its acquisition to its end: the real bridge, driver, spool; the pilot is the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from controller.panda import STORED, ScriptedPanda
+from controller.rig import head, new_run
+from controller.starter import exited, failed, started
+from pilot3.pilotrig import FakePilot, PilotRig, deaf, immortal, pilot_rig
+
+from pilotwrap.panda.spool import Record, Spool, TerminalRecord, fold, read_spool
+from pilotwrap.run.pilot3 import agent as agent_module
+from pilotwrap.run.pilot3 import watch as watch_module
+from pilotwrap.run.recorder import Recorder
+
+if TYPE_CHECKING:
+    from pilotwrap.run.rundir import RunDirectory
+
+LOGS = Path(__file__).with_name("logs")
+LOG = "7.log.tgz"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return new_run(tmp_path)
+
+
+@pytest.fixture
+def panda() -> ScriptedPanda:
+    return ScriptedPanda()
+
+
+@pytest.fixture
+def rig(run: RunDirectory, panda: ScriptedPanda) -> Iterator[PilotRig]:
+    with pilot_rig(run, deaf, panda) as made:
+        yield made
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A log where the pilot says that it is."""
+    path = tmp_path / LOG
+    path.write_bytes(b"abc")
+    return path
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "POLL_S", 0.02)
+    monkeypatch.setattr(watch_module, "SETTLED_S", 0.1)
+
+
+class HeldSpool(Spool):
+    """Writes no terminal record before `may_write` is set; `asked` when it is to."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(run_dir)
+        self.may_write, self.asked = threading.Event(), threading.Event()
+
+    def append(self, records: Sequence[Record]) -> None:
+        if any(isinstance(record, TerminalRecord) for record in records):
+            self.asked.set()
+            assert self.may_write.wait(30)
+        super().append(records)
+
+
+def held(panda: ScriptedPanda) -> threading.Event:
+    """Have the server answer no final update before the event is set: until then a job is not over."""
+    free = threading.Event()
+
+    def wait(updates: list[dict[str, Any]]) -> None:
+        if any(update["job_status"] in {"finished", "failed"} for update in updates):
+            assert free.wait(30)
+
+    panda.before = wait
+    return free
+
+
+def ends(panda: ScriptedPanda, panda_id: int = 7) -> list[str]:
+    """Return the final states that the server was told."""
+    return [state for state in panda.states(panda_id) if state in {"finished", "failed"}]
+
+
+def last(panda: ScriptedPanda) -> dict[str, Any]:
+    return panda.updates[-1]
+
+
+def happened(rig: PilotRig) -> list[str]:
+    return [entry.what for entry in rig.agent.timeline(0.0)]
+
+
+class TestFinished:
+    def test_a_job_from_its_fetching_to_the_end_of_its_pilot(
+        self, rig: PilotRig, panda: ScriptedPanda, stored: Path
+    ) -> None:
+        job = rig.given()
+        pilot = rig.pilot(job)
+        assert job.state.phase == "spawning"  # the pilot runs, its payload does not
+        entry = rig.answer(pilot.get_job())
+        assert (entry["PandaID"], entry["transformation"], entry["logFile"]) == (7, "true", LOG)
+        pilot.panda_id = 7
+        assert rig.command(pilot.say("starting")) == "NULL"
+        assert job.state.phase == "spawning"
+        assert rig.command(pilot.say("running")) == "NULL"
+        assert job.state.phase == "running"
+        assert rig.answer(pilot.get_job())["StatusCode"] == 20
+        assert rig.command(pilot.say_finished({LOG: stored})) == "NULL"
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.state, report.reason, report.exit_code, report.told) == ("finished", "ok", 0, True)
+        assert report.files[LOG].url == stored.as_uri()
+        assert ends(panda) == ["finished"]
+        rig.until(lambda: not rig.driver.leaving)
+        assert rig.signals("7-1") == [9]
+        assert rig.driver.ledger.idle
+        assert rig.events("7-1").count("Exited") == 1
+
+    def test_its_last_word_is_answered_when_it_is_on_the_disk_and_not_before(
+        self, rig: PilotRig, run: RunDirectory, stored: Path
+    ) -> None:
+        assert rig.driver.recorder is not None
+        rig.driver.recorder.close()
+        spool = HeldSpool(run.path)
+        rig.driver.recorder = Recorder(spool)
+        job = rig.given()
+        pilot = rig.running(job)
+        on_disk: list[bool] = []
+        said = pilot.say_finished({LOG: stored})
+        said.add_done_callback(lambda _: on_disk.append(fold(read_spool(run.path).records)[7, 1].terminal is not None))
+        rig.until(spool.asked.is_set)
+        for _ in range(20):
+            rig.driver.turn(0.02)
+        assert (said.done(), job.state.phase, rig.signals("7-1")) == (False, "spooling", [])
+        spool.may_write.set()
+        assert rig.command(said) == "NULL"
+        assert on_disk == [True]
+        rig.until_over()
+
+    def test_its_pilot_is_answered_and_ended_though_the_server_does_not_answer(
+        self, rig: PilotRig, panda: ScriptedPanda, stored: Path
+    ) -> None:
+        """Once it is on our disk the telling is ours: no pilot has to wait for a server."""
+        free = held(panda)
+        job = rig.given()
+        pilot = rig.running(job)
+        assert rig.command(pilot.say_finished({LOG: stored})) == "NULL"
+        rig.until(lambda: not job.alive)
+        assert job.state.phase == "telling"
+        free.set()
+        rig.until_over()
+        assert ends(panda) == ["finished"]
+
+    def test_what_it_measured_is_reported(self, rig: PilotRig, panda: ScriptedPanda, stored: Path) -> None:
+        job = rig.given()
+        pilot = rig.running(job)
+        rig.command(pilot.say("running", cpuConsumptionTime=12, maxRSS=2048, node="somewhere", batchID="x"))
+        rig.command(pilot.say_finished({LOG: stored}))
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.usage.user_s, report.usage.max_rss_kib) == (12.0, 2048)
+        assert not {"node", "batch_id", "job_output_report"} & job.said.keys()
+        assert (last(panda)["node"], last(panda)["cpu_consumption_time"]) == ("node1", 12)
+
+    def test_an_output_that_is_not_where_it_was_reported_fails_the_job(
+        self, rig: PilotRig, panda: ScriptedPanda, tmp_path: Path
+    ) -> None:
+        pilot = rig.running(rig.given())
+        rig.command(pilot.say_finished({LOG: tmp_path / "nowhere"}))
+        rig.until_over()
+        assert (rig.driver.reports[0].state, rig.driver.reports[0].reason) == ("failed", "stage-out")
+        assert ends(panda) == ["failed"]
+
+
+class TestFailed:
+    def test_a_payload_that_fails_is_told_with_the_pilots_own_code(self, rig: PilotRig, panda: ScriptedPanda) -> None:
+        pilot = rig.running(rig.given())
+        said = pilot.say("failed", pilotErrorCode=1305, pilotErrorDiag="it failed", transExitCode=3)
+        assert rig.command(said) == "NULL"
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.state, report.reason, report.exit_code) == ("failed", "payload-exit", 3)
+        assert ends(panda) == ["failed"]
+        assert (last(panda)["pilot_error_code"], last(panda)["trans_exit_code"]) == (1305, 3)
+        assert LOG in report.files  # the pilot had none: ours
+
+    def test_a_job_may_fail_before_its_payload_ran(self, rig: PilotRig, panda: ScriptedPanda) -> None:
+        pilot = rig.pilot(rig.given())
+        pilot.panda_id = rig.answer(pilot.get_job())["PandaID"]
+        assert rig.command(pilot.say("failed", pilotErrorCode=1099, transExitCode=200)) == "NULL"
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.reason, report.exit_code, report.started_at) == ("stage-in", None, None)
+        assert ends(panda) == ["failed"]
+
+    def test_a_pilot_that_cannot_be_started_is_told(self, run: RunDirectory, panda: ScriptedPanda) -> None:
+        with pilot_rig(run, lambda order: [failed(order["id"], "EAGAIN", "fork")], panda) as rig:
+            rig.given()
+            rig.until_over()
+            assert rig.driver.reports[0].reason == "node-unusable"
+            assert (ends(panda), rig.driver.ledger.idle) == (["failed"], True)
+
+    @pytest.mark.parametrize(
+        ("asks", "words"), [(False, "without asking for its job"), (True, "took its job and exited with 0 without")]
+    )
+    def test_a_pilot_that_exits_without_a_word_has_failed_its_job(
+        self, run: RunDirectory, panda: ScriptedPanda, words: str, *, asks: bool
+    ) -> None:
+        with pilot_rig(run, immortal, panda) as rig:
+            pilot = rig.pilot(rig.given())
+            if asks:
+                rig.answer(pilot.get_job())
+            rig.starter.say(exited("7-1/0", 0))
+            rig.until_over()
+            (report,) = rig.driver.reports
+            assert (report.state, report.reason) == ("failed", "pilot")
+            assert words in report.detail
+            assert ends(panda) == ["failed"]
+            assert rig.signals("7-1") == []
+            assert rig.driver.broken  # the next one would do the same
+
+    def test_why_a_pilot_exited_is_read_from_its_log(self, run: RunDirectory, panda: ScriptedPanda) -> None:
+        with pilot_rig(run, immortal, panda) as rig:
+            pilot = rig.pilot(rig.given())
+            pilot.stdout.write_bytes((LOGS / "smalldisk.log").read_bytes())
+            rig.starter.say(exited("7-1/0", 69))
+            rig.until_over()
+            assert rig.driver.reports[0].reason == "environment"
+            assert rig.driver.outcomes["7-1"].detail == rig.driver.reports[0].detail
+
+
+class TestEnded:
+    def test_a_stop_ends_the_pilot_and_its_last_word_is_told_as_ours(self, rig: PilotRig, panda: ScriptedPanda) -> None:
+        pilot = rig.running(rig.given())
+        rig.driver.stop("cancelled", 20.0)
+        rig.until(lambda: rig.signals("7-1") == [15])
+        said = pilot.say("failed", pilotErrorCode=1201, pilotErrorDiag="killed by SIGTERM", transExitCode=254)
+        assert rig.command(said) == "NULL"
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.state, report.reason, report.exit_code) == ("cancelled", "cancelled", None)
+        assert ends(panda) == ["failed"]
+        assert last(panda)["pilot_error_code"] == 1144  # not the signal that we sent
+        assert rig.signals("7-1") == [15, 9]
+
+    def test_a_stopped_pilot_that_says_nothing_is_told_of_all_the_same(
+        self, run: RunDirectory, panda: ScriptedPanda
+    ) -> None:
+        def ends_by_term(order: dict[str, Any]) -> list[dict[str, Any]]:
+            return [started(order["id"])] if order["do"] == "spawn" else [exited(order["id"], None, 9)]
+
+        with pilot_rig(run, ends_by_term, panda) as rig:
+            rig.running(rig.given())
+            rig.driver.stop("walltime", 20.0)
+            rig.until_over()
+            assert (rig.driver.reports[0].state, rig.driver.reports[0].reason) == ("failed", "walltime")
+            assert ends(panda) == ["failed"]
+
+    def test_a_job_that_finished_in_the_moment_of_the_stop_is_told_as_stopped_once(
+        self, rig: PilotRig, panda: ScriptedPanda, stored: Path
+    ) -> None:
+        pilot = rig.running(rig.given())
+        rig.driver.stop("cancelled", 20.0)
+        assert rig.command(pilot.say_finished({LOG: stored})) == "NULL"
+        rig.until_over()
+        assert rig.driver.reports[0].state == "cancelled"
+        assert len(ends(panda)) == 1
+
+    def test_the_servers_kill_ends_the_pilot(self, rig: PilotRig, panda: ScriptedPanda) -> None:
+        panda.judge = lambda update: (
+            {**STORED, "command": "tobekilled"} if update["job_status"] == "running" else STORED
+        )
+        pilot = rig.running(rig.given())
+        rig.until(lambda: 15 in rig.signals("7-1"))
+        assert rig.command(pilot.say("failed", pilotErrorCode=1201)) == "NULL"
+        rig.until_over()
+        assert (rig.driver.reports[0].state, rig.driver.reports[0].reason) == ("cancelled", "cancelled")
+        assert len(ends(panda)) == 1
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_silent_pilot_is_ended_and_its_late_word_is_not_told(
+        self, run: RunDirectory, panda: ScriptedPanda
+    ) -> None:
+        with pilot_rig(run, immortal, panda, silence_s=1.5) as rig:
+            free = held(panda)
+            pilot = rig.running(rig.given())
+            rig.until(lambda: rig.signals("7-1") == [9])
+            for state in ("running", "finished", "failed"):
+                assert rig.command(pilot.say(state)) == "tobekilled"
+            free.set()
+            rig.until_over()
+            (report,) = rig.driver.reports
+            assert (report.state, report.reason) == ("failed", "pilot")
+            assert "gave no sign of life" in report.detail
+            assert ends(panda) == ["failed"]
+            assert "the pilot was ended: it gave no sign of life" in happened(rig)
+            assert rig.driver.leaving
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_pilot_that_speaks_or_writes_is_not_silent(self, run: RunDirectory) -> None:
+        with pilot_rig(run, deaf, silence_s=1.5) as rig:
+            job = rig.given()
+            pilot = rig.running(job)
+            with pilot.stdout.open("ab") as log:
+                for number in range(8):
+                    if number % 2:
+                        rig.command(pilot.say("running"))
+                    else:
+                        log.write(b"x")
+                        log.flush()
+                    read_at = rig.agent._poll_at
+                    rig.until(lambda read_at=read_at: rig.agent._poll_at > read_at + 0.25)  # type: ignore[misc]
+            assert rig.signals("7-1") == []
+            assert job.state.phase == "running"
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_pilot_that_only_waits_to_tell_of_a_failure_is_told_for(
+        self, rig: PilotRig, panda: ScriptedPanda
+    ) -> None:
+        free = held(panda)
+        pilot = rig.running(rig.given())
+        pilot.stdout.write_bytes((LOGS / "exit3.log").read_bytes())
+        rig.until(lambda: rig.signals("7-1") == [9])
+        assert rig.command(pilot.say("failed", pilotErrorCode=1305, transExitCode=3)) == "tobekilled"
+        free.set()
+        rig.until_over()
+        (report,) = rig.driver.reports
+        assert (report.state, report.reason, report.exit_code) == ("failed", "payload-exit", 3)
+        assert ends(panda) == ["failed"]
+        assert "the pilot was ended: it only waited to tell" in happened(rig)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_pilot_whose_last_word_waits_for_the_disk_is_not_called_silent(
+        self, run: RunDirectory, panda: ScriptedPanda, stored: Path
+    ) -> None:
+        with pilot_rig(run, deaf, panda, silence_s=1.2) as rig:
+            assert rig.driver.recorder is not None
+            rig.driver.recorder.close()
+            spool = HeldSpool(run.path)
+            rig.driver.recorder = Recorder(spool)
+            job = rig.given()
+            pilot = rig.running(job)
+            said = pilot.say_finished({LOG: stored})
+            rig.until(spool.asked.is_set)
+            polled = rig.agent._poll_at
+            rig.until(lambda: rig.agent._poll_at > polled + 1.4)
+            assert rig.signals("7-1") == []
+            spool.may_write.set()
+            assert rig.command(said) == "NULL"
+            rig.until_over()
+            assert ends(panda) == ["finished"]
+
+    def test_a_pilot_of_a_lost_starter_is_told_of(self, rig: PilotRig, panda: ScriptedPanda) -> None:
+        job = rig.given()
+        job.state = job.state._replace(rules=job.state.rules._replace(reap_s=0.05, blink_s=0.05))
+        rig.running(job)
+        rig.starter.go_away()
+        rig.until_over()
+        assert rig.driver.reports[0].reason == "node-lost"
+        assert ends(panda) == ["failed"]
+
+
+class TestSeveral:
+    def test_two_pilots_at_once_have_each_its_own_token_job_and_end(
+        self, rig: PilotRig, panda: ScriptedPanda, tmp_path: Path
+    ) -> None:
+        one, two = rig.given(7), rig.given(8)
+        first, second = rig.running(one), rig.running(two)
+        assert first.token != second.token
+        assert (first.panda_id, second.panda_id) == (7, 8)
+        first.panda_id = 8
+        assert rig.command(first.say("failed", pilotErrorCode=1305)) == "tobekilled"
+        first.panda_id = 7
+        assert rig.command(first.say("failed", pilotErrorCode=1305, transExitCode=1)) == "NULL"
+        rig.until(lambda: "7-1" not in rig.driver.jobs)
+        log = tmp_path / "8.log.tgz"
+        log.write_bytes(b"abc")
+        assert rig.command(second.say_finished({log.name: log})) == "NULL"
+        rig.until_over()
+        assert {report.panda_id: report.state for report in rig.driver.reports} == {7: "failed", 8: "finished"}
+        assert (ends(panda, 7), ends(panda, 8)) == (["failed"], ["finished"])
+
+    def test_cores_are_lent_until_the_last_process_is_gone(self, run: RunDirectory, panda: ScriptedPanda) -> None:
+        with pilot_rig(run, immortal, panda, head(cores=1)) as rig:
+            pilot = rig.running(rig.given(7))
+            waiting = rig.given(8)
+            rig.command(pilot.say("failed", pilotErrorCode=1305, transExitCode=1))
+            rig.until(lambda: "7-1" in rig.driver.leaving)
+            assert (ends(panda), rig.signals("7-1")) == (["failed"], [9])
+            assert (rig.driver.ledger.idle, waiting.allotment) == (False, None)
+            rig.starter.say(exited("7-1/0", None, 9))
+            rig.until(lambda: waiting.allotment)
+            assert rig.driver.leaving == {}
+            assert len(rig.driver.reports) == 1
+
+    def test_a_token_of_a_job_that_is_over_opens_nothing(self, rig: PilotRig) -> None:
+        pilot = rig.running(rig.given())
+        rig.command(pilot.say("failed", pilotErrorCode=1305, transExitCode=1))
+        rig.until_over()
+        said = pilot.get_job()
+        rig.until(said.done)
+        assert "403" in str(said.exception())
+
+    def test_the_bridge_ends_with_the_agent(self, run: RunDirectory) -> None:
+        with pilot_rig(run) as rig:
+            pilot = rig.running(rig.given())
+        said = FakePilot(pilot.order)
+        assert "refused" in str(said.get_job().exception(30)).lower()
+        said.close()
+
+
+class TestTold:
+    def test_whether_it_has_a_namespace_and_why_not_stands_in_the_timeline(self, run: RunDirectory) -> None:
+        bare = "the pilot started without a PID namespace of its own"
+        for number, (more, words) in enumerate(
+            [
+                ({"pid_namespace": True}, "the pilot started"),
+                (
+                    {"pid_namespace": False, "why": "EPERM"},
+                    "the pilot started without a PID namespace of its own: EPERM",
+                ),
+            ]
+        ):
+            own = new_run(run.path, f"own-{number}")
+            with pilot_rig(own, lambda order, more=more: [{**started(order["id"]), **more}]) as rig:  # type: ignore[misc]
+                rig.pilot(rig.given())
+                assert happened(rig) == [words]
+
+    def test_only_a_few_pilots_stand_in_the_timeline(self, rig: PilotRig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(agent_module, "MAX_TOLD", 1)
+        for panda_id in (7, 8):
+            rig.pilot(rig.given(panda_id))
+        assert happened(rig) == ["the pilot started without a PID namespace of its own"]
+
+    def test_the_pilot_runs_apart_in_its_own_directory(self, rig: PilotRig) -> None:
+        job = rig.given()
+        order = rig.pilot(job).order
+        assert (order["pid_namespace"], order["session"]) == (True, "child")
+        assert order["cwd"] == str(job.directory / "pilot")
+        assert order["stdout"] == str(job.directory / "stdout")
