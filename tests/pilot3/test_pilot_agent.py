@@ -416,15 +416,11 @@ class TestSeveral:
 class TestTold:
     def test_whether_it_has_a_namespace_and_why_not_stands_in_the_timeline(self, run: RunDirectory) -> None:
         bare = "the pilot started without a PID namespace of its own"
-        for number, (more, words) in enumerate(
-            [
-                ({"pid_namespace": True}, "the pilot started"),
-                (
-                    {"pid_namespace": False, "why": "EPERM"},
-                    "the pilot started without a PID namespace of its own: EPERM",
-                ),
-            ]
-        ):
+        cases = (
+            ({"pid_namespace": True}, "the pilot started"),
+            ({"pid_namespace": False, "why": "EPERM"}, f"{bare}: EPERM"),
+        )
+        for number, (more, words) in enumerate(cases):
             own = new_run(run.path, f"own-{number}")
             with pilot_rig(own, lambda order, more=more: [{**started(order["id"]), **more}]) as rig:  # type: ignore[misc]
                 rig.pilot(rig.given())
