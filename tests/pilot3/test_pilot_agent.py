@@ -119,6 +119,7 @@ class TestFinished:
         assert rig.signals("7-1") == [9]
         assert rig.driver.ledger.idle
         assert rig.events("7-1").count("Exited") == 1
+        assert not Path(pilot.order["env"]["PANDA_AUTH_TOKEN"]).exists()
 
     def test_its_last_word_is_answered_when_it_is_on_the_disk_and_not_before(
         self, rig: PilotRig, run: RunDirectory, stored: Path
