@@ -1,7 +1,9 @@
-"""`demo`: the whole flow here: a server, six jobs, a run, a table; no network and no account needed."""
+"""`demo`: the whole flow here: a server, some jobs, a run, a table; no network and no account needed."""
 
 import argparse
 import json
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
 
 EXAMPLE = "pilotwrap demo"
 RUN_S = 120.0
-"""When a demo that hangs is given up; it takes a few seconds."""
+"""When a demo that hangs is given up; it takes a few seconds, with pilots half a minute."""
+
+FETCH_S = 150.0
+"""What fetching a pilot may take besides: pip gives up after two minutes."""
+
+PILOT_USER = "nobody"
+"""Whom pilots run as where we are root; the storage is theirs."""
 
 END_S = 20.0
 """How long a run that was told to end may take: its payloads' grace and the reports of its jobs."""
@@ -33,12 +41,17 @@ ADDER_S = 10.0
 """How long the server's Adder may take to make reported jobs final; it looks ten times a second."""
 
 
+SITE_EXITS = (2, 3, 4)
+"""Of a run that could not begin; it has said why on stderr."""
+
 FINAL_STATES = {"finished", "failed", "cancelled"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Name what `demo` takes."""
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to leave what it made (default: a new folder)")
+    parser.add_argument("--agent", choices=("direct", "pilot3"), default="direct", help="who runs the jobs")
+    parser.add_argument("--pilot", default="pypi", metavar="SOURCE", help="PanDA's pilot, as for `run` (default: pypi)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
@@ -51,15 +64,17 @@ def main(options: argparse.Namespace) -> int:
 
     stop = _Stop()
     began = time.monotonic()
-    directory, jobs = _made(options.dir)
+    directory, jobs = _made(options)
     db = directory / "lab.db"
-    with LabProcess(db) as lab:
+    db.touch(mode=0o600)  # it holds tokens
+    with LabProcess(db, ["--files", str(directory / "storage")] if _piloted(options) else ()) as lab:
         store = Store(db)
         put = put_jobs(store, [panda_job(job.spec, job.title) for job in jobs])
         by_id = {entry["panda_id"]: job for entry, job in zip(put, jobs, strict=True)}
         _say(options, f"server {lab.address.url} has {len(jobs)} jobs; fetching and running them …")
-        report = _run(directory, lab.address, len(jobs), stop)
-        rows = () if stop.number else demo_rows(by_id, _settled(store), _reported(report))
+        words = ["--jobs", str(len(jobs)), *_words(options, directory, lab.address)]
+        report, code = _run(directory, [*_server_words(lab.address), *words], stop)
+        rows = () if stop.number else demo_rows(by_id, _settled(store, report), _reported(report))
     left = still_running(directory)
     if stop.number:
         print(f"pilotwrap: ended by signal {stop.number}; {_running(left)}", file=sys.stderr)
@@ -68,10 +83,15 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         table = [vars(row) for row in rows]
         print(json.dumps({"jobs": table, "left_running": left, "good": good, "directory": str(directory)}))
-    else:
+    elif report.get("jobs"):
         print(_table(rows, by_id))
-        print(_closing(directory, report, left, time.monotonic() - began, mpi=len(jobs) == 6))  # noqa: PLR2004 - all
-    return 0 if good else 1
+        complete = _piloted(options) or len(jobs) == 6  # noqa: PLR2004 - all
+        print(_closing(directory, report, left, time.monotonic() - began, mpi=complete))
+    return 0 if good else code if code in SITE_EXITS else 1
+
+
+def _piloted(options: argparse.Namespace) -> bool:
+    return bool(options.agent == "pilot3")
 
 
 def _is_good(rows: "tuple[DemoRow, ...]", count: int) -> bool:
@@ -100,46 +120,76 @@ class _Stop:
             self._child.terminate()
 
 
-def _made(wanted: Path | None) -> "tuple[Path, tuple[DemoJob, ...]]":
+def _made(options: argparse.Namespace) -> "tuple[Path, tuple[DemoJob, ...]]":
     """Return the demo's own directory, with what its jobs need in it."""
-    from pilotwrap.lab.demo import demo_jobs
+    from pilotwrap.lab.demo import demo_jobs, pilot_jobs
 
-    directory = (wanted or Path(tempfile.mkdtemp(prefix="pilotwrap-demo-"))).resolve()
+    directory = (options.dir or Path(tempfile.mkdtemp(prefix="pilotwrap-demo-"))).resolve()
     if (directory / "lab.db").exists():
         raise BadInputError(f"{directory} holds an earlier demo", remedy="name a new folder with --dir")
     try:
-        return directory, demo_jobs(directory)
+        if not _piloted(options):
+            return directory, demo_jobs(directory)
+        jobs = pilot_jobs(directory)
+        if os.geteuid() == 0:
+            _hand_storage(directory)
     except OSError as error:
         why = error.strerror or str(error)
         raise BadInputError(f"{directory} cannot be used", why=why, remedy="name a new folder with --dir") from error
+    return directory, jobs
 
 
-def _settled(store: "Store") -> "list[Listed]":
-    """Return the server's jobs once its Adder has made all of them final, or after its time."""
+def _hand_storage(directory: Path) -> None:
+    from pilotwrap.lab.demo import hand_storage
+
+    try:
+        user = pwd.getpwnam(PILOT_USER)
+    except KeyError as error:
+        raise BadInputError(
+            f"no user {PILOT_USER!r} on this host", remedy="run the demo as an ordinary user"
+        ) from error
+    hand_storage(directory, user.pw_uid, user.pw_gid)
+
+
+def _settled(store: "Store", report: Mapping[str, object]) -> "list[Listed]":
+    """Return the server's jobs once its Adder has made all of them final, or after its time; or at once if none ran."""
     from pilotwrap.lab.listing import listed_jobs
 
-    until = time.monotonic() + ADDER_S
+    until = time.monotonic() + (ADDER_S if report.get("jobs") else 0.0)
     while any(job["state"] not in FINAL_STATES for job in listed_jobs(store)) and time.monotonic() < until:
         time.sleep(0.05)
     return listed_jobs(store)
 
 
-def _run(directory: Path, address: "Address", count: int, stop: _Stop) -> Mapping[str, object]:
-    """Run the main job as anybody would, its progress on our terminal."""
-    storage = directory / "storage.json"
-    storage.write_text(json.dumps({"LAB": f"{(directory / 'storage').as_uri()}/"}))
-    words = ["--server", address.url, "--panda-queue", address.panda_queue, "--credential", str(address.token_path)]
-    words += ["--origin", address.origin, "--storage", str(storage), "--run-dir", str(directory / "runs")]
-    words += ["--jobs", str(count), "--json"]
-    run = subprocess.Popen([sys.executable, "-m", "pilotwrap", "run", *words], stdout=subprocess.PIPE, text=True)
+def _server_words(address: "Address") -> list[str]:
+    words = ["--server", address.url, "--panda-queue", address.panda_queue]
+    return [*words, "--credential", str(address.token_path), "--origin", address.origin]
+
+
+def _words(options: argparse.Namespace, directory: Path, address: "Address") -> list[str]:
+    """Return what a run is told of the agent and where the files are; the mv copytool reads below one folder."""
+    if not _piloted(options):
+        storage = directory / "storage.json"
+        storage.write_text(json.dumps({"LAB": f"{(directory / 'storage').as_uri()}/"}))
+        return ["--storage", str(storage)]
+    words = ["--agent", "pilot3", "--pilot", options.pilot, "--storagedata", f"{address.url}/cache/ddmendpoints.json"]
+    if os.geteuid() == 0:
+        words += ["--payload-user", PILOT_USER]
+    return [*words, f"--pilot-option=--input-destination-dir={directory / 'storage'}"]
+
+
+def _run(directory: Path, words: list[str], stop: _Stop) -> tuple[Mapping[str, object], int]:
+    """Run the main job as anybody would, its progress on our terminal; return its report and exit code."""
+    command = [sys.executable, "-m", "pilotwrap", "run", *words, "--run-dir", str(directory / "runs"), "--json"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     stop.reaches(run)
-    report = json.loads(_said(run) or "{}")
-    return report if isinstance(report, dict) else {}
+    report = json.loads(_said(run, RUN_S + (FETCH_S if "--pilot" in words else 0.0)) or "{}")
+    return report if isinstance(report, dict) else {}, run.returncode
 
 
-def _said(run: "subprocess.Popen[str]") -> str:
+def _said(run: "subprocess.Popen[str]", patience_s: float) -> str:
     """Return what a run printed; one that takes too long is told to end, then made to."""
-    watchdogs = [threading.Timer(RUN_S, run.terminate), threading.Timer(RUN_S + END_S, run.kill)]
+    watchdogs = [threading.Timer(patience_s, run.terminate), threading.Timer(patience_s + END_S, run.kill)]
     for watchdog in watchdogs:
         watchdog.start()
     try:

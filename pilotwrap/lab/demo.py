@@ -1,4 +1,4 @@
-"""The demo's six jobs, what each must come to, and whether it did."""
+"""The demo's jobs, what each must come to, and whether it did."""
 
 import os
 import shutil
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pilotwrap.lab.envelope import Json
+from pilotwrap.lab.queuedata import storage_path
 
 ENDPOINT = "LAB"
+INPUT, OUTPUT = "text.txt", "words.txt"
 TEXT = "one node two nodes many nodes one job one word at the end\n" * 2000
 
 _MPI_LIBRARIES = ("libmpich.so.12", "libmpich.so")
@@ -54,27 +56,60 @@ class DemoRow:
 
 def demo_jobs(directory: Path) -> tuple[DemoJob, ...]:
     """Return the jobs; the input of the first is written into the directory's storage."""
-    storage = directory / "storage"
-    storage.mkdir(parents=True, exist_ok=True)
-    (storage / "text.txt").write_text(TEXT)
-    text = TEXT.encode()
-    given: Json = {"lfn": "text.txt", "size": len(text), "adler32": f"{zlib.adler32(text):08x}", "endpoint": ENDPOINT}
-    made: Json = {"lfn": "words.txt", "endpoint": ENDPOINT}
-    count = "tr -s ' ' '\\n' < text.txt | sort | uniq -c | sort -rn > words.txt"
-    words: dict[str, Json] = {"command": ["sh", "-c", count], "inputs": [given], "outputs": [made]}
     copies: dict[str, Json] = {
         "command": ["sh", "-c", "echo copy $PILOTWRAP_RANK of $PILOTWRAP_SIZE"],
         "ranks_per_node": 8,
     }
-    daemon = "setsid sh -c 'sleep 300 & exec sleep 301' < /dev/null > /dev/null 2>&1 & sleep 0.2; echo done"
     return (
-        DemoJob("counts words: an input and an output", words, "finished", "ok"),
+        _counting(directory / "storage" / INPUT),
         DemoJob("eight copies", copies, "finished", "ok"),
         *_mpi_job(),
-        DemoJob("fails on purpose", {"command": ["sh", "-c", "echo oops >&2; exit 3"]}, "failed", "payload-exit"),
+        _failing(),
         DemoJob("outlives its wall time", {"command": ["sleep", "60"], "walltime_s": 1}, "failed", "walltime"),
-        DemoJob("leaves a daemon behind", {"command": ["sh", "-c", daemon]}, "finished", "ok"),
+        _leaving(),
     )
+
+
+def pilot_jobs(directory: Path) -> tuple[DemoJob, ...]:
+    """Return those that make sense for PanDA's own pilot: one process each, its input where the mv copytool looks.
+
+    The wall time is left out: the pilot looks at it once a minute.
+    """
+    return (_counting(directory / "storage" / storage_path(INPUT)), _failing(), _leaving())
+
+
+def hand_storage(directory: Path, uid: int, gid: int) -> None:
+    """Give the storage to another user, who may pass through the demo's directory to it, and not list that."""
+    directory.chmod(0o711)
+    storage = directory / "storage"
+    for path in (storage, *storage.rglob("*")):
+        os.chown(path, uid, gid)
+
+
+def _counting(text: Path) -> DemoJob:
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text(TEXT)
+    content = TEXT.encode()
+    given: Json = {
+        "lfn": INPUT,
+        "size": len(content),
+        "adler32": f"{zlib.adler32(content):08x}",
+        "endpoint": ENDPOINT,
+    }
+    made: Json = {"lfn": OUTPUT, "endpoint": ENDPOINT}
+    count = f"tr -s ' ' '\\n' < {INPUT} | sort | uniq -c | sort -rn > {OUTPUT}"
+    words: dict[str, Json] = {"command": ["sh", "-c", count], "inputs": [given], "outputs": [made]}
+    return DemoJob("counts words: an input and an output", words, "finished", "ok")
+
+
+def _failing() -> DemoJob:
+    command: Json = ["sh", "-c", "echo oops >&2; exit 3"]
+    return DemoJob("fails on purpose", {"command": command}, "failed", "payload-exit")
+
+
+def _leaving() -> DemoJob:
+    daemon = "setsid sh -c 'sleep 300 & exec sleep 301' < /dev/null > /dev/null 2>&1 & sleep 0.2; echo done"
+    return DemoJob("leaves a daemon behind", {"command": ["sh", "-c", daemon]}, "finished", "ok")
 
 
 def mpi_library() -> str | None:

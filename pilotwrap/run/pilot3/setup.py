@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,9 @@ def set_up(around: Surroundings, options: RunOptions, snapshot: Snapshot, enviro
     """Return what pilots need, written down where they can read it; raises the error that a run ends with."""
     if options.pilot is None or around.server is None or options.credential is None:
         raise UsageError("the agent pilot3 runs jobs of a server", remedy="give --server")
-    queue, api = _judged(around, options, around.server)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # a Python starts no sooner than a near server answers
+        first = beside.submit(_version_of, SYSTEM_PYTHONS[0])
+        queue, api = _judged(around, options, around.server)
     user = None if around.user is None else int(around.user["uid"])
     found = find(
         pilot_source(options.pilot.source), around.run.path.parents[1] / "pilots", environment, shared=user is not None
@@ -62,7 +65,7 @@ def set_up(around: Surroundings, options: RunOptions, snapshot: Snapshot, enviro
     refused = refusal_of((curl_check(found.version, snapshot.programs.get("curl")),))
     if refused:
         raise refused
-    python = python_for(found.version, _pythons(around.host_argv[:1], user))
+    python = python_for(found.version, _pythons(around.host_argv[:1], user, {SYSTEM_PYTHONS[0]: first.result()}))
     papers = around.run.path / "pilots"
     terms = PilotTerms(
         found=found,
@@ -111,12 +114,12 @@ def _place(run: RunDirectory) -> Place:
     return Place(str(run.path), said.f_bavail * said.f_frsize >> 20, said.f_favail, writable=True)
 
 
-def _pythons(own: Iterable[str], uid: int | None) -> Iterable[FoundPython]:
-    """Yield the Pythons that are here and that the pilot's user may run, with their versions."""
+def _pythons(own: Iterable[str], uid: int | None, known: Mapping[str, tuple[int, ...]]) -> Iterable[FoundPython]:
+    """Yield the Pythons that are here and that the pilot's user may run, with their versions, some known already."""
     for path in dict.fromkeys((*SYSTEM_PYTHONS, *own, sys.executable)):
         if uid is not None and not _open_to_others(Path(path)):
             continue
-        version = _version_of(path)
+        version = known[path] if path in known else _version_of(path)
         if version:
             yield FoundPython(path=path, version=version)
 
