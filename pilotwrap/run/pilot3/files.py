@@ -117,9 +117,13 @@ def _brought(around: Surroundings, file: OutputFile | LogFile, guid: str, left: 
 
 
 def _local(url: str | None) -> Path | None:
+    """Return where a URL leads on this machine; None: to another."""
     if not url or not url.startswith("file:"):
         return None
-    return path_of(url)
+    try:
+        return path_of(url)
+    except TransferTrouble:
+        return None
 
 
 def _is(path: Path, said: FileReport, terms: Terms) -> bool:
@@ -141,5 +145,7 @@ def _left_behind(job: Job, lfn: str) -> Path | None:
     """Return the folder in which the pilot left a file."""
     if not is_safe_name(lfn):
         return None
-    found = (folder for pattern in PLACES for folder in sorted(job.directory.glob(pattern)))
+    home = job.directory.resolve()
+    # no link of the payload's making: as root we could read there what it may not
+    found = (folder for pattern in PLACES for folder in sorted(home.glob(pattern)) if folder.resolve() == folder)
     return next((folder for folder in found if (folder / lfn).is_file() and not (folder / lfn).is_symlink()), None)
