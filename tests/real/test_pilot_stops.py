@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -33,6 +35,7 @@ TOLD_S = 10.0
 GONE_S = 1.0
 """After a run's own exit nothing of it may live; what is just being reaped is given so long."""
 
+NOBODY = 65534
 KILLED_S = 15.0
 """A heartbeat (1 s), the deaf's whole grace (10 s), and the way to the server."""
 
@@ -66,18 +69,25 @@ class Stopped:
         """The file that the payload makes; in a folder that its user may write to."""
         return self.rig.storage / f"ready-{self.name}"
 
-    def started(self, *words: str) -> Run:
+    @property
+    def folder(self) -> Path:
+        """Where its run stands."""
+        return self.rig.path / f"run-{self.name}"
+
+    def started(self, *words: str, prefix: tuple[str, ...] = ()) -> Run:
         """Put its job and start its run."""
         way, queue = self.way, f"Q_{self.name}"
         inputs = {"inputs": [self.rig.give(f"{self.name}.txt")]} if way.staged else {}
         (self.panda_id,) = self.rig.put(self.rig.sh(way.script.format(ready=self.ready), **inputs), queue=queue)
         server = [queue if word == self.rig.lab.address.panda_queue else word for word in self.rig.server_words]
         folder = self.rig.path / f"run-{self.name}"
-        return self.rig.start(*server, *self.rig.pilot_words, "--jobs", "1", "--json", *words, folder=folder)
+        return self.rig.start(
+            *server, *self.rig.pilot_words, "--jobs", "1", "--json", *words, folder=folder, prefix=prefix
+        )
 
     def stopped(self) -> tuple[Ended, float]:
         """Run it until its moment, stop it, and return its end and when it was stopped."""
-        run = self.started()
+        run = self.started("--jobs", "1")
         until(lambda: self.way.moment(self) or run.child.poll() is not None, f"the moment of {self.name}")
         assert self.ready.exists() == (self.way.moment in {sleeps, runs}), self.name
         at = time.time()
@@ -90,14 +100,13 @@ class Stopped:
 
     def log_says(self, phrase: bytes) -> bool:
         """Tell whether the pilot's log has come so far."""
-        logs = self.rig.path.glob(f"run-{self.name}/runs/??/*/jobs/{self.panda_id}-*/stdout")
+        logs = self.folder.glob(f"runs/??/*/jobs/{self.panda_id}-*/stdout")
         return any(phrase in path.read_bytes() for path in logs)
 
 
 def sleeps(one: Stopped) -> bool:
     """Tell whether the payload is under way, and its process that goes away from it too."""
-    folder = one.rig.path / f"run-{one.name}"
-    return one.ready.exists() and "sleep 300" in left_of(folder).values()
+    return one.ready.exists() and "sleep 300" in left_of(one.folder).values()
 
 
 def runs(one: Stopped) -> bool:
@@ -153,7 +162,7 @@ def test_a_kill_by_the_server_cancels_a_pilots_job_at_the_next_heartbeat(
 ) -> None:
     with pilot_rig(pilot_sdist, api) as rig:
         stop = Stopped(rig, "killed", WAYS["deaf"])
-        run = stop.started("--heartbeat", "1")
+        run = stop.started("--jobs", "1", "--heartbeat", "1")
         until(lambda: runs(stop), "it runs")
         at = time.time()
         kill_it(rig, stop.panda_id)
@@ -165,3 +174,43 @@ def test_a_kill_by_the_server_cancels_a_pilots_job_at_the_next_heartbeat(
         assert told_after(job, at) < KILLED_S
         (report,) = ended.report["jobs"]
         assert (report["state"], report["reason"], report["told"]) == ("cancelled", "cancelled", True)
+
+
+STRANGERS = 200
+ROOM = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable)
+HUNT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pilot.util.processes import kill_orphans as hunt; "
+    "hunt(); print('the hunt is over')"
+)
+"""The pilot's own function, which ends every process of its user whose parent is 1."""
+
+HUNTS = 'timeout 15 {without} /usr/bin/python3 -c "{hunt}" {folder}/runs/pilots/*/pilot3 > hunted.txt'
+BEGINNINGS = {
+    "granted": "the pilot started",
+    "refused": "the pilot started without a PID namespace of its own: unshare: No space left on device",
+}
+UNLEASHED = {"granted": "env -u PILOT_NOKILL", "refused": ""}
+"""In a namespace it may hunt; where there is none, what it has been told must be enough."""
+
+
+@pytest.mark.parametrize("namespace", ["granted", "refused"])
+def test_strangers_of_the_same_user_with_parent_one_survive_a_pilot(pilot_sdist: Path, namespace: str) -> None:
+    with pilot_rig(pilot_sdist, "current") as rig:
+        stop = Stopped(rig, "beside", WAYS["deaf"])
+        hunts = HUNTS.format(hunt=HUNT, without=UNLEASHED[namespace], folder=stop.folder)
+        (other,) = rig.put(rig.sh(hunts, outputs=[{"lfn": "hunted.txt"}]), queue="Q_beside")
+        room = (*ROOM, str(Path(__file__).with_name("strangers.py")), namespace, str(NOBODY), str(rig.path / "said"))
+        run = stop.started("--heartbeat", "1", "--jobs", "2", prefix=room)
+        until(lambda: runs(stop) or run.child.poll() is not None, "it runs")
+        assert run.child.poll() is None, run.end()
+        kill(rig, stop.panda_id)
+        ended = run.end()
+        said = json.loads((rig.path / "said").read_text())
+        assert len(said["started"]) == STRANGERS
+        assert said["started"] == said["before"]
+        assert said["before"] == said["after"]
+        assert ended.code == 1, ended
+        assert [job["state"] for job in rig.final(other, stop.panda_id)] == ["finished", "cancelled"]
+        assert rig.stored("hunted.txt").read_text() == "the hunt is over\n"
+        began = [one["what"] for one in ended.report["timeline"]]
+        assert began.count(BEGINNINGS[namespace]) == 2, began
