@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from demo.test_demo import ordinary_python
 from real import processes
 from real.pilot import PilotRig, pilot_rig
 from run.rig import alive_under, states, until
@@ -214,3 +219,61 @@ def test_strangers_of_the_same_user_with_parent_one_survive_a_pilot(pilot_sdist:
         assert rig.stored("hunted.txt").read_text() == "the hunt is over\n"
         began = [one["what"] for one in ended.report["timeline"]]
         assert began.count(BEGINNINGS[namespace]) == 2, began
+
+
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+PYTHON = ("sh", "-c", 'python="$1"; shift 2; exec "$python" "$@"', "sh")
+"""Takes the Python that it is told in place of the one that comes next."""
+
+NEEDED = (
+    *("pilotwrap", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+    *("requests", "urllib3", "certifi", "idna", "charset_normalizer", "pynvml"),
+)
+
+
+def owned(path: Path) -> Path:
+    """Give a file or folder to the ordinary user."""
+    os.chown(path, NOBODY, NOBODY)
+    return path
+
+
+def library(folder: Path) -> Path:
+    """Copy what a run imports to where everybody can read it."""
+    for name in NEEDED:
+        found = importlib.util.find_spec(name)
+        assert found is not None, name
+        assert found.origin is not None, name
+        origin = Path(found.origin)
+        if origin.name == "__init__.py":
+            shutil.copytree(origin.parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(origin, folder)
+    return folder
+
+
+def test_an_ordinary_user_s_pilot_has_a_namespace_of_its_own_and_finishes_a_job(pilot_sdist: Path) -> None:
+    python = ordinary_python()
+    if python is None:
+        pytest.skip("no Python of this version that everybody may run: make the environment with /usr/bin/python3")
+    if subprocess.run([*AS_NOBODY, "unshare", "--user", "--pid", "--fork", "true"], check=False).returncode:
+        pytest.skip("an ordinary user gets no namespaces here: allow user namespaces")
+    with pilot_rig(pilot_sdist, "current") as rig:
+        rig.sdist = Path(shutil.copy(pilot_sdist, rig.path))
+        token = owned(Path(shutil.copy(rig.lab.address.token_path, rig.path / "token")))
+        token.chmod(0o600)
+        whose = "ps -e -o uid= | sort -u > out.txt"
+        (panda_id,) = rig.put(rig.sh(whose, outputs=[{"lfn": "out.txt"}]))
+        folder = rig.path / "run-ordinary"
+        folder.mkdir()
+        rig.environment = {"PYTHONPATH": str(library(rig.path / "library")), "HOME": str(owned(folder)), "TMPDIR": ""}
+        words = [str(token) if word == str(rig.lab.address.token_path) else word for word in rig.server_words]
+        run = rig.start(*words, *rig.pilot_words, "--json", folder=folder, prefix=(*AS_NOBODY, *PYTHON, python))
+        ended = run.end()
+        assert ended.code == 0, ended
+        (job,) = rig.final(panda_id)
+        assert (job["state"], job["reports"]) == ("finished", 1), job
+        assert rig.stored("out.txt").read_text().split() == [str(NOBODY)]
+        assert "the pilot started" in [one["what"] for one in ended.report["timeline"]]  # in a namespace
+        assert {path.stat().st_uid for path in (folder / "runs").rglob("*")} == {NOBODY}
+        assert not left_of(folder)
