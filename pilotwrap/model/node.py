@@ -22,6 +22,9 @@ HealthReason = Literal[
     "ecc",
     "unknown",
 ]
+ComputeMode = Literal["default", "exclusive-thread", "prohibited", "exclusive-process"]
+"""In the order of nvml.h's numbers (nvmlComputeMode_t)."""
+
 SchedulerName = Literal["slurm", "pbs", "lsf", "cobalt", "flux", "none"]
 LauncherName = Literal["srun", "mpiexec", "jsrun", "aprun", "flux", "local"]
 Flavour = Literal["hydra", "openmpi", "pals"]
@@ -41,6 +44,15 @@ class Accelerator(Value):
     reason: HealthReason | None = None
     numa_node: int | None = None
     near_cpus: str | None = None
+    part: int | None = None
+    """Which tile, partition or instance of its card it is; None: the whole card."""
+
+    framework_version: str | None = None
+    """The newest CUDA that the driver serves; PanDA's word for it (`update_worker_node_gpu`)."""
+
+    compute_mode: ComputeMode | None = None
+    detail: str = ""
+    """What is wrong with it, for people: the call that refused, the number of errors, the variable that masks it."""
 
 
 class Allocation(Value):
@@ -58,6 +70,14 @@ class Allocation(Value):
     """Between the batch system's TERM and its KILL."""
 
     restart_count: int = 0
+    on_node: bool = True
+    """False: we are on none of these nodes (a launch node, salloc's shell), so only a launcher reaches them."""
+
+    tasks: int | None = None
+    """Ranks that were asked for; None: not told."""
+
+    gpus_per_node: int | None = None
+    """Accelerators that were asked for, on each node; None: not told."""
 
 
 class Launcher(Value):
@@ -83,7 +103,13 @@ class Cpus(Value):
     """CPU list, hardware threads."""
 
     cores: tuple[str, ...]
-    """One CPU list a physical core (its granted hardware threads, first thread first), in order of the first."""
+    """One CPU list a physical core (its granted hardware threads, first thread first), in order of the first.
+
+    Those that the machine keeps for its own system are left out.
+    """
+
+    reserved: str = ""
+    """The granted CPUs that the machine keeps for its own system."""
 
     quota: float | None = None
     """CPUs' worth of time by the cgroup's quota; None: unlimited."""

@@ -1,6 +1,6 @@
 """What every node is asked, whatever its site: where it is, its user's paths, its proxies."""
 
-from pilotwrap.site.looks import Command, Looks, union
+from pilotwrap.site.looks import Looks, union
 
 PASSED_ON = (
     "HOME",
@@ -54,27 +54,9 @@ HERE = Looks(
 """Where we are, and what is on PATH that a job may need."""
 
 UNSERVED = Looks(
-    variables=(
-        "PBS_*",
-        "NCPUS",
-        "LSB_*",
-        "LSF_*",
-        "COBALT_*",
-        "FLUX_*",
-        "OMPI_COMM_WORLD_*",
-        "PALS_*",
-        "JSM_*",
-        "ALPS_*",
-    ),
-    files=("{PBS_NODEFILE}", "{LSB_DJOB_HOSTFILE}", "{COBALT_NODEFILE}"),
-    commands=(
-        Command("PBS_JOBID", ("qstat", "-x", "-f", "-F", "json", "{PBS_JOBID}")),
-        Command("LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", "{LSB_JOBID}")),
-        Command("FLUX_URI", ("flux", "job", "timeleft")),
-        Command("FLUX_URI", ("flux", "resource", "list", "-no", "{nodelist}")),
-    ),
-    programs=("qstat", "bjobs", "jsrun", "aprun", "flux", "mpiexec", "mpirun", "mpiexec.openmpi"),
+    variables=("OMPI_COMM_WORLD_*", "PALS_*", "JSM_*", "ALPS_*"),
+    programs=("jsrun", "aprun", "mpiexec", "mpirun", "mpiexec.openmpi"),
 )
-"""Batch systems and launchers that are only recorded yet: a snapshot from there is what their files will start from."""
+"""Launchers that are only recorded yet: a snapshot from there is what their files will start from."""
 
 LOOKS = union((HERE, UNSERVED))

@@ -42,7 +42,7 @@ def test_a_command_is_asked_only_where_its_program_is_looked_for(command: Comman
 
 def test_every_place_in_a_command_or_path_is_a_variable_that_is_recorded() -> None:
     words = [word for _, argv in all_looks().commands for word in argv] + list(all_looks().files)
-    places = [word.strip("{}") for word in words if word.startswith("{") and word != "{nodelist}"]
+    places = [word.strip("{}") for word in words if word.startswith("{") and word != "{nodelist} {ngpus}"]
     assert "SLURM_JOB_ID" in places
     assert all(filled("{" + place + "}", {place: "7"}) == "7" for place in places)
     assert all(any(fnmatch(place, pattern) for pattern in all_looks().variables) for place in places)
@@ -55,7 +55,8 @@ def test_no_wanted_variable_is_a_secret_by_its_name() -> None:
 def test_what_proves_a_machine_is_recorded() -> None:
     wanted = all_looks().variables
     for machine in machines():
-        assert all(any(fnmatch(name, pattern) for pattern in wanted) for name in machine.recognised), machine.name
+        names = [name for proof in machine.recognised for name in proof.variables]
+        assert all(any(fnmatch(name, pattern) for pattern in wanted) for name in names), machine.name
 
 
 def test_a_payload_gets_the_paths_of_its_user() -> None:

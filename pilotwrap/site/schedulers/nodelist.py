@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 MAX_NODES = 100_000
 """No allocation is larger; a list that names more is a mistake (the largest machine has about 10,600 nodes)."""
@@ -18,6 +18,21 @@ def nodes_of(text: str) -> tuple[str, ...]:
     if len(nodes) > MAX_NODES:
         raise ValueError(f"the list {text[:80]!r} names more than {MAX_NODES} nodes")
     return tuple(nodes)
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Return nodes that are listed once a slot, each once, in their order; ValueError when one is no node's name."""
+    nodes = tuple(dict.fromkeys(filter(None, map(str.strip, names))))
+    bad = next((node for node in nodes if not _NAME.fullmatch(node)), None)
+    if bad is not None:
+        raise ValueError(f"{bad[:80]!r} is no node's name")
+    return nodes
+
+
+def as_listed(nodes: Iterable[str], host: str) -> str:
+    """Return a host's name as the list has it: lists may hold long names where the host knows its short one."""
+    short = host.partition(".")[0]
+    return next((node for node in nodes if node == host or node.partition(".")[0] == short), host)
 
 
 def _nodes(text: str) -> Iterator[str]:

@@ -5,6 +5,10 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.looks import Looks
 
 NAME = "none"
+SUBMIT = ""
+LAUNCH_NODES = False
+DIRECTIVE = ""
+SUFFIX = ".sh"
 KILL_GRACE_S = 10.0
 """What we allow between our own TERM and KILL where nobody else sets it (as container runtimes do)."""
 
@@ -33,3 +37,13 @@ def allocation(snapshot: Snapshot) -> Allocation:
         time_left_s=None,
         kill_grace_s=KILL_GRACE_S,
     )
+
+
+def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+    """Return what the host shows: nothing of a batch system."""
+    return Snapshot(host=nodes[0])
+
+
+def walltime(minutes: int) -> str:
+    """Return nothing: there is no limit to ask for."""
+    return str(minutes)

@@ -1,15 +1,20 @@
 """Slurm: the allocation by its variables, the time left by `squeue`, the step by our ancestors' titles."""
 
 import re
-from datetime import datetime
+from collections.abc import Mapping
 
 from pilotwrap.model.node import Allocation
-from pilotwrap.model.snapshot import Snapshot
+from pilotwrap.model.snapshot import CommandSaid, Snapshot
 from pilotwrap.site.digits import number_of
 from pilotwrap.site.looks import Command, Looks
+from pilotwrap.site.schedulers.clock import clock_text, until_s
 from pilotwrap.site.schedulers.nodelist import nodes_of
 
 NAME = "slurm"
+SUBMIT = "sbatch"
+LAUNCH_NODES = False
+DIRECTIVE = "#SBATCH"
+SUFFIX = ".sbatch"
 KILL_GRACE_S = 30.0
 """KillWait, Slurm's default (slurm.conf(5)); a site may have another."""
 
@@ -57,23 +62,27 @@ def allocation(snapshot: Snapshot) -> Allocation:
         time_left_s=_time_left_s(snapshot),
         kill_grace_s=KILL_GRACE_S,
         restart_count=number_of(said.get("SLURM_RESTART_COUNT")) or 0,
+        on_node="SLURMD_NODENAME" in said or snapshot.host in nodes,
+        tasks=number_of(said.get("SLURM_NTASKS")),
+        gpus_per_node=_gpus_per_node(said),
     )
 
 
 def _time_left_s(snapshot: Snapshot) -> float | None:
     said = (command for command in snapshot.commands if command.words[:1] == ("squeue",) and command.exit == 0)
     asked = next((seconds_of(command.output) for command in said), None)
-    return asked if asked is not None else _until_end_time(snapshot)
+    end = number_of(snapshot.variables.get("SLURM_JOB_END_TIME"))  # Slurm 23.02 and later
+    return asked if asked is not None else until_s(snapshot, end)
 
 
-def _until_end_time(snapshot: Snapshot) -> float | None:
-    """Return what SLURM_JOB_END_TIME leaves (epoch seconds; Slurm 23.02 and later), where squeue says nothing."""
-    end = number_of(snapshot.variables.get("SLURM_JOB_END_TIME"))
-    try:
-        taken = datetime.fromisoformat(snapshot.taken_at.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None
-    return None if end is None else max(0.0, end - taken)
+def _gpus_per_node(said: Mapping[str, str]) -> int | None:
+    """Return what was asked for (`4`, `a100:4`, `a100:2,v100:2`), or how many of the job's are on this node."""
+    asked = said.get("SLURM_GPUS_PER_NODE")
+    if asked:
+        counts = [number_of(part.rpartition(":")[2]) for part in asked.split(",")]
+        return None if None in counts else sum(count or 0 for count in counts)
+    listed = said.get("SLURM_JOB_GPUS")
+    return number_of(said.get("SLURM_GPUS_ON_NODE")) or (len(listed.split(",")) if listed else None)
 
 
 def seconds_of(text: str) -> float | None:
@@ -83,3 +92,20 @@ def seconds_of(text: str) -> float | None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+    """Return what a batch shell on the first of these nodes shows, half an hour before its end."""
+    asked = ("squeue", "-h", "-j", "1", "-o", "%L")
+    return Snapshot(
+        host=nodes[0],
+        ancestors=("bash", "slurmstepd: [1.batch]"),
+        variables={"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": ",".join(nodes), "SLURMD_NODENAME": nodes[0]},
+        commands=(CommandSaid(argv=asked, exit=0, output="30:00\n"),),
+        programs={"squeue": "/usr/bin/squeue", "sbatch": "/usr/bin/sbatch"},
+    )
+
+
+def walltime(minutes: int) -> str:
+    """Return a time as `--time` takes it."""
+    return clock_text(minutes)
