@@ -106,7 +106,9 @@ def test_on_two_nodes_it_wants_a_step_on_each_and_each_takes_a_job_of_its_own(pi
         refused, both = (worker(rig, slurm, name) for name in ("refused", "both"))
         refused.put(["true"])
         refused.start("--jobs", "1", tasks_per_node=1)
-        panda_ids = [both.put(["sleep", "2"]) for _ in range(2)]
+        names = [f"node-{number}.txt" for number in range(2)]
+        which = "printenv SLURMD_NODENAME > {}; sleep 2"
+        panda_ids = [both.put(["sh", "-c", which.format(name)], outputs=[{"lfn": name}]) for name in names]
         both.start("--jobs", "1", tasks_per_node=1, within=ON_EACH)
         assert refused.ended() == "FAILED"
         assert "srun --ntasks-per-node=1 pilotwrap run --agent pilot3" in refused.log
@@ -118,5 +120,6 @@ def test_on_two_nodes_it_wants_a_step_on_each_and_each_takes_a_job_of_its_own(pi
         reports = [json.loads(line) for line in (both.home / "report.json").read_text().splitlines()]
         assert sorted(job["panda_id"] for report in reports for job in report["jobs"]) == panda_ids
         assert [len(report["jobs"]) for report in reports] == [1, 1]
+        assert sorted(rig.stored(name).read_text().strip() for name in names) == list(slurm.nodes)
         both.nothing_left()
         assert left_of(both.home) == left_of(refused.home) == {}
