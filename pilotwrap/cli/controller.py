@@ -14,7 +14,10 @@ from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.run.link import PROTOCOL, Message, StarterLink
 
 if TYPE_CHECKING:
+    from pilotwrap.model.report import RunReport
     from pilotwrap.model.snapshot import ProbeSaid
+    from pilotwrap.run.rundir import RunDirectory
+    from pilotwrap.view.progress import Progress
 
 EXAMPLE = "started by `pilotwrap run`"
 MISMATCH_EXIT = 3
@@ -50,34 +53,46 @@ def direct(_words: Sequence[str]) -> int:
 
 
 def _run(link: StarterLink, hello: Message) -> int:
-    from pilotwrap.cli.run import options_of
-    from pilotwrap.model.errors import UsageError
-    from pilotwrap.run.controller import Outside, controlled, keep, run_directory
-    from pilotwrap.run.summary import refusal
     from pilotwrap.view.progress import Progress
-    from pilotwrap.view.summary import summary
 
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options = options_of(_namespace(hello))
-    except SystemExit as error:
-        raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
-    run = run_directory(link, hello, options)
+    namespace = _namespace(hello)
     progress = Progress(sys.stderr, on=bool(hello["tty"]))
     try:
-        report, code = controlled(link, hello, options, run, Outside(progress=progress.show, probe=_probed))
-    except PilotwrapError as error:
-        report, code = refusal(error, str(run.path)), error.exit_code
-        keep(run, report)
+        report, code = _reported(link, hello, namespace, progress)
     finally:
         progress.clear()
-    # who reads only the exit code's log sees why this node or site ran nothing
     refused = report.state == "failed" and not report.job_count
+    # who reads only the exit code's log sees why this node or site ran nothing
     line = f"{report.reason}: {report.detail}" if (refused or code in SITE_EXITS) and report.detail else ""
-    if options.as_json:
+    if namespace.json:
         return _finish(link, code, report.to_json() + "\n", line)
-    return _finish(link, code, None if refused and code not in SITE_EXITS else summary(report, code), line)
+    if refused and code not in SITE_EXITS:
+        return _finish(link, code, None, line)
+    from pilotwrap.view.summary import summary
+
+    return _finish(link, code, summary(report, code), line)
+
+
+def _reported(
+    link: StarterLink, hello: Message, namespace: argparse.Namespace, progress: "Progress"
+) -> "tuple[RunReport, int]":
+    """Return the run's report and exit code, of one that was refused too, unless the mistake is in its words."""
+    from pilotwrap.cli.run import options_of
+    from pilotwrap.run.controller import Outside, controlled, keep, run_directory
+    from pilotwrap.run.summary import refusal
+
+    run: RunDirectory | None = None
+    try:
+        options = options_of(namespace)
+        run = run_directory(link, hello, options.run_dir)
+        return controlled(link, hello, options, run, Outside(progress=progress.show, probe=_probed))
+    except PilotwrapError as error:
+        if run is None and error.reason != "credential":
+            raise
+        run = run or run_directory(link, hello, namespace.run_dir)
+        report = refusal(error, str(run.path))
+        keep(run, report)
+        return report, error.exit_code
 
 
 def _probed() -> "ProbeSaid":
@@ -89,16 +104,22 @@ def _probed() -> "ProbeSaid":
 def _namespace(hello: Message) -> argparse.Namespace:
     """Return the words read, each path as seen from where the starter stands, and found in the image."""
     from pilotwrap.cli.main import parser_of
+    from pilotwrap.model.errors import UsageError
     from pilotwrap.run.wall import NAMED_FILES, check_files
 
-    namespace = parser_of("run").parse_args([str(word) for word in hello["words"]])
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            namespace = parser_of("run").parse_args([str(word) for word in hello["words"]])
+    except SystemExit as error:
+        raise UsageError(said.getvalue().strip().splitlines()[-1].removeprefix("pilotwrap run: error: ")) from error
     stands = Path(hello["cwd"])
     namespace.run_dir = stands / namespace.run_dir
     for option in NAMED_FILES:
-        said = getattr(namespace, option)
-        if said:
-            paths = [stands / path for path in (said if isinstance(said, list) else [said])]
-            setattr(namespace, option, paths if isinstance(said, list) else paths[0])
+        given = getattr(namespace, option)
+        if given:
+            paths = [stands / path for path in (given if isinstance(given, list) else [given])]
+            setattr(namespace, option, paths if isinstance(given, list) else paths[0])
             if hello["enter"]:
                 check_files(option, paths)
     return namespace

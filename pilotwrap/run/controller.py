@@ -30,6 +30,8 @@ from pilotwrap.run.survey import surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pilotwrap.run.pilot3.terms import PilotTerms
     from pilotwrap.run.work import PandaWork
 
@@ -96,14 +98,14 @@ def keep(run: RunDirectory, report: RunReport) -> None:
         write_file(run.report, report.to_json())
 
 
-def run_directory(link: StarterLink, hello: Message, options: RunOptions) -> RunDirectory:
+def run_directory(link: StarterLink, hello: Message, parent: Path) -> RunDirectory:
     """Make the run's directory where the starter has it too; raises PilotwrapError where it cannot be made."""
     run_id = new_run_id(time.time())
     if not hello["enter"]:
-        return make(options.run_dir, run_id)
+        return make(parent, run_id)
     from pilotwrap.run.wall import bind, check_run_directory
 
-    run = make(options.run_dir, run_id, remedy=f"{bind(options.run_dir)}, or {NAME_ANOTHER}")
+    run = make(parent, run_id, remedy=f"{bind(parent)}, or {NAME_ANOTHER}")
     check_run_directory(link, run)
     return run
 

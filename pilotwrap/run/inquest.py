@@ -76,7 +76,7 @@ def _sentence(report: RunReport) -> str:
     bad = sum(job.state != "finished" for job in report.jobs)
     if report.reason == "ok":
         return f"all {report.job_count} jobs finished"
-    if report.job_count:
+    if bad:
         return f"{bad} of {report.job_count} jobs did not finish, for {report.reason}: {report.detail}"
     return f"{report.reason}: {report.detail}"
 

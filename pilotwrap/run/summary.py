@@ -74,7 +74,7 @@ def timeline(
 def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:
     """Return the report, with as many jobs as fit, those that failed first."""
     failed_first = sorted(reports, key=lambda report: report.state == "finished")
-    reason, detail = _reason(failed_first, end)
+    reason, detail = _untold(reports, end) or _reason(failed_first, end)
     kept = len(failed_first)
     while True:
         report = _report(failed_first[:kept], reports, end, (reason, detail))
@@ -129,6 +129,15 @@ def _state(reports: Sequence[JobReport], end: RunEnd) -> RunState:
         return "no-work"
     bad = end.error is not None or end.stop_reason or any(report.state != "finished" for report in reports)
     return "failed" if bad else "finished"
+
+
+def _untold(reports: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str] | None:
+    """Return what to say where nothing is worse than reports that the server did not take."""
+    untold = sum(not report.told for report in reports)
+    if not untold or end.error is not None or exit_code(reports, end) != EXIT_CODES["server"]:
+        return None
+    what = f"{untold} of {len(reports)} reports could not be told before the run ended: the server did not take them"
+    return "server", f"{what}; they wait in the spool for `pilotwrap flush {end.run_dir}`"
 
 
 def _reason(failed_first: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str]:

@@ -18,7 +18,7 @@ from pilotwrap.model.errors import (
 from pilotwrap.model.outcome import Outcome, RankOutcome, Usage
 from pilotwrap.model.reasons import EXIT_CODES, REASONS, Reason
 from pilotwrap.model.report import MAX_REPORT_BYTES, JobReport, RunReport, RunState
-from pilotwrap.run.summary import MAX_DETAIL, RunEnd, exit_code, run_report, timeline
+from pilotwrap.run.summary import MAX_DETAIL, RunEnd, exit_code, refusal, run_report, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,12 +105,26 @@ class TestState:
             ([], RunEnd(stop_reason="cancelled"), "cancelled", "cancelled"),
             ([report()], RunEnd(stop_reason="walltime"), "failed", "walltime"),
             ([report("cancelled")], RunEnd(), "failed", "cancelled"),
+            ([report(), report(told=False)], RunEnd(), "finished", "server"),
+            ([report("cancelled", told=False)], RunEnd(stop_reason="cancelled"), "cancelled", "server"),
+            ([report("node-lost", told=False)], RunEnd(), "failed", "node-lost"),
         ],
     )
     def test_state_and_reason(self, reports: Sequence[JobReport], end: RunEnd, state: RunState, reason: Reason) -> None:
         told = run_report(reports, end)
         assert (told.state, told.reason) == (state, reason)
         assert bool(told.detail) or reason in {"ok", "stage-in", "node-lost", "cancelled"}
+
+    def test_what_could_not_be_told_is_said_with_what_tells_it(self) -> None:
+        told = run_report([report(), report(told=False)], RunEnd(run_dir="/runs/aa/one"))
+        assert told.detail.startswith("1 of 2 reports could not be told")
+        assert told.detail.endswith("`pilotwrap flush /runs/aa/one`")
+
+    def test_a_refusal_is_failed_with_its_sentence_and_where_it_lies(self) -> None:
+        error = CredentialError("the token expired", why="yesterday", remedy="renew it")
+        told = refusal(error, "/runs/aa/one")
+        assert (told.state, told.reason, told.run_dir) == ("failed", "credential", "/runs/aa/one")
+        assert told.detail == "the token expired: yesterday; renew it"
 
     def test_a_run_is_finished_exactly_when_its_exit_code_is_nought(self) -> None:
         for code, reports, end in ENDS.values():
