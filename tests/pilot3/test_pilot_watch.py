@@ -104,7 +104,7 @@ class TestSettled:
         assert not watch.lingers(read_at + SETTLED_S - 1.0)
         assert watch.lingers(read_at + SETTLED_S)
 
-    @pytest.mark.parametrize("case", ["success", "offline", "nojob", "kill", "hang", "leader"])
+    @pytest.mark.parametrize("case", ["success", "offline", "nojob", "kill", "hang"])
     def test_a_finished_job_or_none_is_never_told_for_the_pilot(self, stdout: Path, case: str) -> None:
         assert not watched(stdout, case).lingers(time.monotonic() + 10 * SETTLED_S)
 

@@ -12,13 +12,15 @@ from pilotwrap.run.pilot3.log import PilotLog, wasted
 from pilotwrap.run.pilot3.stored import Stored
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pilotwrap.model.outcome import RankOutcome
     from pilotwrap.model.reasons import Reason
     from pilotwrap.model.report import FileReport
     from pilotwrap.panda.legacy import PilotUpdate
     from pilotwrap.run.pilot3.desk import Reply
     from pilotwrap.run.pilot3.end import PilotEnd
-    from pilotwrap.run.pilot3.log import PilotEvent
+    from pilotwrap.run.pilot3.log import PilotEvent, PilotEventKind
 
 READ_BYTES = 1 << 20
 """Of the log at a time: a pilot writes some 50 KiB a job."""
@@ -26,8 +28,16 @@ READ_BYTES = 1 << 20
 MAX_EVENTS = 2000
 
 SETTLED_S = 5.0
-"""How long after its log calls a job failed a pilot may take to say so to the server: it sleeps for two minutes first,
-waiting for a state that nobody sets (pilot3 3.7 and 3.11, control/job.py; measured)."""
+"""How long after its log shows a job failed or lost a pilot may take to say so to the server: it sleeps for two minutes
+first, waiting for a state that nobody sets (pilot3 3.7 and 3.11, control/job.py; measured)."""
+
+_LOST_BEFORE: Mapping[PilotEventKind, PilotEventKind | None] = {
+    "session-leader": None,
+    "disk": "job",
+    "thread-died": "payload",
+}
+"""Troubles after which a pilot drops its job and winds down without a word on it, for a minute or two (measured with
+3.7.0.36); the last two only before this event: later on it has a job to fail, and does."""
 
 _TELLING = {
     "job": "has its job",
@@ -108,7 +118,7 @@ class Watch:
         return now - self._alive_at
 
     def lingers(self, now: float) -> bool:
-        """Tell whether its log has called the job failed, and it has not said so in good time."""
+        """Tell whether its log has shown the job failed or lost, and it has not said so in good time."""
         return self._settled_at is not None and now - self._settled_at >= SETTLED_S
 
     def judged(self, rank: RankOutcome | None, ended_for: Reason | None = None) -> PilotEnd:
@@ -148,5 +158,8 @@ class Watch:
     def _heed(self, event: PilotEvent) -> None:
         if len(self._events) < MAX_EVENTS:
             self._events.append(event)
-        if event.kind == "settled" and event.what == "failed" and self._settled_at is None:
+        if self._settled_at is None and (self._lost(event) or (event.kind == "settled" and event.what == "failed")):
             self._settled_at = time.monotonic()
+
+    def _lost(self, event: PilotEvent) -> bool:
+        return event.kind in _LOST_BEFORE and _LOST_BEFORE[event.kind] not in self._log.shown
