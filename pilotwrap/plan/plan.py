@@ -7,8 +7,9 @@ from pilotwrap.plan.binding import bindings
 from pilotwrap.plan.limits import limits
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import ALL_MASKS
-from pilotwrap.site.launchers.listing import WIRING, LauncherKind, launcher_named
+from pilotwrap.site.launchers.listing import BINDING_OF_OTHERS, WIRING, LauncherKind, launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.launchers.version import MPIEXEC
 from pilotwrap.site.listing import passed_on
 
 
@@ -65,32 +66,45 @@ def _hosts(request: PlanRequest) -> tuple[tuple[str, ...], Because]:
 
 
 def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankVariables, Because]:
-    facts, job = request.allocation.head.launcher, request.job
-    kind = launcher_named(facts.command, facts.flavour)
-    if len(hosts) == 1 and job.mode != "mpi":
-        own = Launch(argv=(), env=request.agent_env, unset=(*ALL_MASKS, *WIRING), keep=passed_on())
+    head, job = request.allocation.head, request.job
+    kind = launcher_named(head.launcher.command, head.launcher.flavour)
+    unset = (*ALL_MASKS, *WIRING, *BINDING_OF_OTHERS)
+    here = hosts == (head.host,) or head.allocation.node_count == 1
+    if here and job.mode != "mpi":
+        own = Launch(argv=(), env=request.agent_env, unset=unset, keep=passed_on())
         return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
     if kind is None:
-        what = "an MPI job needs a launcher" if job.mode == "mpi" else f"{len(hosts)} nodes need a launcher"
-        raise LauncherError(
-            what, why="neither srun (in an allocation) nor MPICH's mpiexec is on PATH", remedy="load the site's module"
-        )
+        raise _no_launcher(request, hosts)
     launch = kind.command(_launch_request(request, kind, hosts))
-    launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *ALL_MASKS, *WIRING)})
-    because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=f"{facts.path} is there")
+    launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *unset)})
+    because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=f"{head.launcher.path} is there")
     return launch, kind.VARIABLES, because
 
 
+def _no_launcher(request: PlanRequest, hosts: tuple[str, ...]) -> LauncherError:
+    head = request.allocation.head
+    what = f"{len(hosts)} nodes need" if len(hosts) > 1 else f"{hosts[0]}, where we are not, needs"
+    nobody = head.programs.get(MPIEXEC)
+    seen = f"; {nobody} is no MPI's that is known" if nobody else ""
+    return LauncherError(
+        "an MPI job needs a launcher" if request.job.mode == "mpi" else f"{what} a launcher",
+        why=f"none that works in an allocation of {head.allocation.scheduler!r} is on PATH{seen}",
+        remedy="load the site's module",
+    )
+
+
 def _launch_request(request: PlanRequest, kind: LauncherKind, hosts: tuple[str, ...]) -> LaunchRequest:
-    facts, job = request.allocation.head.launcher, request.job
+    head, job = request.allocation.head, request.job
     return LaunchRequest(
-        program=facts.path or kind.PROGRAMS[0],
+        program=head.launcher.path or next(iter(kind.PROGRAMS), MPIEXEC),
         hosts=hosts,
         ranks_per_node=job.ranks_per_node,
         one_fails_all=job.mode == "mpi",
-        mpi_types=facts.mpi_types,
-        mpi_type=facts.mpi_type,
+        mpi_types=head.launcher.mpi_types,
+        mpi_type=head.launcher.mpi_type,
         options=job.launcher_options,
+        here=hosts[0] if head.allocation.node_count == 1 else head.host,
+        aside=tuple(node.host for node in request.allocation.unfit),
         command=request.shim,
     )
 

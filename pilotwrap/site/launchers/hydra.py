@@ -1,24 +1,32 @@
 """MPICH's mpiexec (hydra), on the hosts that it is told (mpiexec.hydra -help)."""
 
-from pilotwrap.model.node import Flavour, LauncherName
+from pilotwrap.model.node import Flavour, LauncherName, SchedulerName
 from pilotwrap.model.plan import Launch, RankVariables
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.launchers.version import ASKS, MPIEXEC
 from pilotwrap.site.looks import Looks
 
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "hydra"
+SCHEDULERS: tuple[SchedulerName, ...] = ()
 PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
 """Names that only MPICH installs: plain `mpiexec` may be anybody's."""
 
-LOOKS = Looks(variables=("PMI_*", "PMI2_*", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"), programs=PROGRAMS)
+SIGN: str = "mpiexec.hydra"
+VERSION: str = r"^HYDRA build details|^Intel\(R\) MPI Library"
+LOOKS = Looks(
+    variables=("PMI_*", "PMI2_*", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    commands=ASKS,
+    programs=(*PROGRAMS, MPIEXEC),
+)
 VARIABLES = RankVariables(rank=("PMI_RANK",), local_rank=("MPI_LOCALRANKID",), size=("PMI_SIZE",))
 PASSED_ON: tuple[str, ...] = ("PMI_*", "PMI2_*", "MPI_*", "MPICH_*", "HYDRA_*", "HYDI_*", "FI_*", "UCX_*")
 WIRING: tuple[str, ...] = (
     *("PMI_FD", "PMI_PORT", "PMI_ID", "PMI_RANK", "PMI_SIZE", "PMI_APPNUM", "HYDI_*"),
     *("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 )
-UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB")
+UNSET: tuple[str, ...] = ("HYDRA_BINDING", "HYDRA_HOST_FILE", "HYDRA_TOPOLIB", "I_MPI_PIN*")
 
 
 def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
@@ -27,8 +35,8 @@ def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def command(request: LaunchRequest) -> Launch:
-    """Return the call; a single host is this one, reached without a remote shell."""
-    where = ["-launcher", "fork"] if len(request.hosts) == 1 else ["-hosts", ",".join(request.hosts)]
+    """Return the call; this host alone is reached without a remote shell."""
+    where = ["-launcher", "fork"] if request.is_here else ["-hosts", ",".join(request.hosts)]
     argv = [
         request.program,
         *where,

@@ -23,6 +23,12 @@ class LaunchRequest(Value):
     options: tuple[str, ...] = ()
     """The user's own further options."""
 
+    here: str | None = None
+    """The host that the launcher is called on, as the batch system's lists have it."""
+
+    aside: tuple[str, ...] = ()
+    """Nodes of the allocation that must get no rank."""
+
     command: tuple[str, ...]
     """What each rank starts: the shim and its file."""
 
@@ -30,3 +36,8 @@ class LaunchRequest(Value):
     def ranks(self) -> int:
         """Return how many ranks there are in all."""
         return len(self.hosts) * self.ranks_per_node
+
+    @property
+    def is_here(self) -> bool:
+        """Tell whether all ranks are on the host that the launcher is called on."""
+        return self.hosts == (self.here,)

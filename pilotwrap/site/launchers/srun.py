@@ -2,7 +2,7 @@
 
 import re
 
-from pilotwrap.model.node import Flavour, LauncherName
+from pilotwrap.model.node import Flavour, LauncherName, SchedulerName
 from pilotwrap.model.plan import Launch, RankVariables
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
@@ -10,7 +10,12 @@ from pilotwrap.site.looks import Command, Looks
 
 NAME: LauncherName = "srun"
 FLAVOUR: Flavour | None = None
+SCHEDULERS: tuple[SchedulerName, ...] = ("slurm",)
+"""Elsewhere it would queue a job of its own and wait for it (measured)."""
+
 PROGRAMS: tuple[str, ...] = ("srun",)
+SIGN: str = ""
+VERSION: str = ""
 _ASK_MPI = ("srun", "--mpi=list")
 _CRAY_SIGNS = ("CRAYPE_VERSION", "CRAY_CPU_TARGET", "PE_ENV")
 """Set by the modules of HPE's programming environment, which its MPI comes with."""
@@ -29,7 +34,8 @@ WIRING: tuple[str, ...] = (
 )
 UNSET: tuple[str, ...] = (
     *("SLURM_CPU_BIND*", "SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK", "SLURM_MEM_PER_*"),
-    *("SLURM_NTASKS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_DISTRIBUTION", "SLURM_STEP_*", "SLURM_STEPID"),
+    *("SLURM_NTASKS_PER_*", "SLURM_GPUS*", "SLURM_GPU_BIND", "SLURM_TRES_BIND", "SLURM_MEM_BIND*", "SLURM_CORE_SPEC"),
+    *("SLURM_DISTRIBUTION", "SLURM_STEP_*", "SLURM_STEPID", "SLURM_OVERLAP", "SLURM_KILL_BAD_EXIT"),
     *("SLURM_EXACT", "SLURM_EXCLUSIVE", "SLURM_EXPORT_ENV", "SLURM_HOSTFILE", "SLURM_IMMEDIATE"),
     *("SLURM_LABELIO", "SLURM_STDINMODE", "SLURM_STDOUTMODE", "SLURM_STDERRMODE", "SLURM_THREADS_PER_CORE"),
     *("SLURM_TIMELIMIT", "SLURM_HINT", "SLURM_WAIT", "SLURM_WHOLE", "SLURM_WORKING_DIR"),
