@@ -25,20 +25,16 @@ ALWAYS = (
 )
 
 
-def place_below(sysroot: str) -> "Callable[[str], str]":
-    """Return what maps a path of the kernel's below a sysroot; other paths stay."""
-    if not sysroot:
-        return lambda path: path
-    return lambda path: sysroot + path if path.startswith(("/sys/", "/proc/", "/dev/")) else path
-
-
 def snapshot(sysroot: str = "") -> "Dict[str, object]":
     """Return this node's snapshot; every part that cannot be seen is left out or says why."""
-    place = place_below(sysroot)
     environment = own_environment()
+    place = pci.place_below(sysroot or environment.get(pci.SYSROOT, ""))
     wanted = looks.LOOKS
     programs = found_programs(environment.get("PATH", os.defpath), set(wire.texts(wanted, "programs")))
     system = os.uname()
+    drivers = pci.nvidia(place)
+    devices = pci.devices(place, drivers)
+    paths = list(dict.fromkeys([*ALWAYS, "/sys/devices/system/node/", *wanted_paths(place, environment, devices)]))
     return {
         "schema": wire.SNAPSHOT_SCHEMA,
         "version": __version__,
@@ -50,14 +46,14 @@ def snapshot(sysroot: str = "") -> "Dict[str, object]":
         "cwd": clean(os.getcwd()),
         "ancestors": ancestors(place),
         "variables": variables(environment),
-        "files": files(place, environment),
-        "listings": {"/sys/devices/system/node": pci.listing(place("/sys/devices/system/node"))},
+        "files": files(place, [path for path in paths if not path.endswith("/")]),
+        "listings": {path[:-1]: pci.listing(place(path)) for path in paths if path.endswith("/")},
         "commands": ask.answers(commands(environment, programs), environment),
         "programs": programs,
         "affinity": cpulist.written(os.sched_getaffinity(0)),
         "disk": disks([os.getcwd(), "/tmp", environment.get("TMPDIR", "")]),  # noqa: S108 - asked, not written
-        "devices": pci.devices(place),
-        "nvidia": pci.nvidia(place),
+        "devices": devices,
+        "nvidia": drivers,
         "probes": [],
     }
 
@@ -82,10 +78,20 @@ def without_password(value: str) -> str:
     return "://".join(parts)
 
 
-def files(place: "Callable[[str], str]", environment: "Dict[str, str]") -> "Dict[str, Dict[str, str]]":
+def wanted_paths(
+    place: "Callable[[str], str]", environment: "Dict[str, str]", devices: "List[Dict[str, object]]"
+) -> "List[str]":
+    """Return the paths that are to be read; one that ends in a slash is a folder to be listed."""
+    paths = limits.files(pci.attribute(place("/proc/self/cgroup")))
+    patterns = pci.Patterns(place, devices)
+    for pattern in wire.texts(looks.LOOKS, "files"):
+        # a pattern is the kernel's; what a variable holds is taken as it is
+        paths += patterns.paths(pattern) if pattern.startswith("/sys/") else [filled(pattern, environment)]
+    return paths
+
+
+def files(place: "Callable[[str], str]", paths: "List[str]") -> "Dict[str, Dict[str, str]]":
     """Return the wanted files' texts, or the errno of what is there but refuses."""
-    paths = list(ALWAYS) + limits.files(pci.attribute(place("/proc/self/cgroup")))
-    paths += [filled(path, environment) for path in wire.texts(looks.LOOKS, "files")]
     found: "Dict[str, Dict[str, str]]" = {}
     for path in paths:
         _add_file(path, place, found)

@@ -5,14 +5,14 @@ import select
 import sys
 import time
 
-from pilotwrap.host import cpulist, descendants, spawn, subreaper, ward, wire
+from pilotwrap.host import cpulist, descendants, pci, promise, spawn, subreaper, ward, wire
 from pilotwrap.host.launch import Launch, LaunchError, own_environment, start
 from pilotwrap.host.wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Dict, List, Optional
+    from typing import Callable, Dict, List, Optional
 else:
     import _signal
 
@@ -89,7 +89,7 @@ def main(path: str) -> int:
         return LAUNCHER_EXIT
     try:
         rank.check(order)
-        launch.env.update(_bound(bindings, rank))
+        launch.env.update(_bound(bindings, rank, pci.place_below(environment.get(pci.SYSROOT, ""))))
     except UnfitError as error:
         code = BINDING_EXIT if error.reason == "binding" else LAUNCHER_EXIT
         rank.tell(code, None, error.reason, str(error))
@@ -111,7 +111,7 @@ def _launch(order: "Dict[str, object]", environment: "Dict[str, str]") -> Launch
     return launch
 
 
-def _bound(bindings: "List[Dict[str, object]]", rank: Rank) -> "Dict[str, str]":
+def _bound(bindings: "List[Dict[str, object]]", rank: Rank, place: "Callable[[str], str]") -> "Dict[str, str]":
     """Bind this process as promised, and return what its environment gets for it."""
     mine = [binding for binding in bindings if wire.number(binding, "local_rank") == int(rank.local_rank)]
     if bindings and not mine:
@@ -121,6 +121,9 @@ def _bound(bindings: "List[Dict[str, object]]", rank: Rank) -> "Dict[str, str]":
         env["PILOTWRAP_SIZE"] = rank.size
     for binding in mine:
         bind(wire.text(binding, "cpus", ""))
+        trouble = promise.broken(binding, place)
+        if trouble:
+            raise UnfitError("binding", trouble)
         given = wire.mapping(binding, "env")
         env.update({name: wire.text(given, name) for name in given})
     return env

@@ -41,7 +41,7 @@ SHIM = (
     *("grace_s", "results"),
 )
 
-BINDING = ("local_rank", "cpus", "env")
+BINDING = ("local_rank", "cpus", "env", "devices", "counted")
 
 RESULT = ("rank", "local_rank", "host", "exit_code", "signal", "reason", "detail")
 

@@ -67,6 +67,9 @@ class Shape(Value):
     gpus_per_rank: Annotated[int, Field(ge=0)] = 0
     gpu_vendor: GpuVendor = "any"
     gpu_sharing: bool = False
+    gpu_variable: Literal["HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"] | None = None
+    """Which of AMD's variables names a rank's devices; left out: ROCr's, and only that one."""
+
     memory_mib_per_rank: Count | None = None
     binding: Literal["closest", "reversed", "none"] | tuple[RankBinding, ...] = "closest"
     walltime_s: Seconds | None = None

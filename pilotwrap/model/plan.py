@@ -48,6 +48,11 @@ class Binding(Value):
 
     accelerators: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    devices: tuple[str, ...] = ()
+    """The PCI addresses of its accelerators: what the rank shim looks for on its node."""
+
+    counted: tuple[str, ...] = ()
+    """The addresses among which `env` numbers them; none: it names them by UUID."""
 
 
 class Limits(Value):

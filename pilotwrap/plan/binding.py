@@ -7,20 +7,21 @@ from typing import TypeVar
 from pilotwrap.model.base import Value
 from pilotwrap.model.cpulist import cpu_list, cpus_of
 from pilotwrap.model.errors import BadInputError
-from pilotwrap.model.job import GpuVendor, RankBinding, Shape
-from pilotwrap.model.node import Accelerator, NodeFacts, Vendor
+from pilotwrap.model.job import RankBinding, Shape
+from pilotwrap.model.node import Accelerator, DeviceKind, NodeFacts, Vendor
 from pilotwrap.model.plan import Because, Binding
 from pilotwrap.plan.request import PlanRequest
-from pilotwrap.site.accelerators.vendors import IN_BUS_ORDER, MASKS
+from pilotwrap.site.accelerators.vendors import VENDORS
 
 
 class Device(Value):
     """An accelerator as it is lent: equal on nodes that are alike."""
 
     name: str
-    """Its PCI address; of a device in slices each slice but the first has its number behind it, as in ADDRESS/1."""
+    """Its PCI address; of a card in parts each but the first has its number behind it, as in ADDRESS/1."""
 
     vendor: Vendor
+    kind: DeviceKind
     near: frozenset[int]
     """The CPUs next to it; none: not known."""
 
@@ -29,24 +30,41 @@ AnyDevice = TypeVar("AnyDevice", Accelerator, Device)
 
 
 def lendable(node: NodeFacts, *, serials: bool) -> tuple[Device, ...]:
-    """Return the usable devices in the order of the PCI bus.
+    """Return the usable devices in the order of their runtime's numbers.
 
     Where some are slices, only with their serial numbers (`serials`: the facts hold this very node's), for a runtime
     does not count slices.
     """
     sliced = {device.vendor for device in node.accelerators if device.kind == "mig"}
     return tuple(
-        Device(name=name, vendor=device.vendor, near=_near(device, node))
-        for name, device in _usable(node).items()
+        Device(name=name, vendor=device.vendor, kind=device.kind, near=_near(device, node))
+        for name, device in names(node).items()
+        if device.health == "ok"
         if serials or device.vendor not in sliced
     )
 
 
-def of_one_vendor(devices: Collection[AnyDevice], vendor: GpuVendor) -> list[AnyDevice]:
-    """Return the devices of a vendor; of any: of the one that has most, for no program uses two."""
-    count = Counter(device.vendor for device in devices)
-    chosen = max(count, key=count.__getitem__, default="any") if vendor == "any" else vendor
-    return [device for device in devices if device.vendor == chosen]
+def fitting(devices: Collection[AnyDevice], shape: Shape) -> list[AnyDevice]:
+    """Return the devices that a rank of this shape can use.
+
+    They are of one vendor, where none is asked for of the one that has most: no program uses two. A rank of several
+    devices gets no MIG instances, for CUDA opens one alone in a process (MIG user guide).
+    """
+    whole = [device for device in devices if device.kind != "mig" or shape.gpus_per_rank == 1]
+    count = Counter(device.vendor for device in whole)
+    chosen = max(count, key=count.__getitem__, default="any") if shape.gpu_vendor == "any" else shape.gpu_vendor
+    return [device for device in whole if device.vendor == chosen]
+
+
+def names(node: NodeFacts) -> dict[str, Accelerator]:
+    """Return the devices by the names under which they are lent."""
+    parts: Counter[str] = Counter()
+    found = {}
+    for device in node.accelerators:
+        address = device.pci_address
+        found[f"{address}/{parts[address]}" if parts[address] else address] = device
+        parts[address] += 1
+    return found
 
 
 def closest(cores: Sequence[str], count: int, near: Collection[int], others: Collection[int]) -> tuple[str, ...]:
@@ -121,8 +139,8 @@ def _threads(cores: tuple[str, ...], smt: int) -> str:
 
 
 def _devices(shape: Shape, request: PlanRequest) -> list[tuple[Accelerator, ...]]:
-    """Return the devices of each local rank, in the order of the PCI bus."""
-    fit, seen = of_one_vendor(_granted(request), shape.gpu_vendor), len(request.node.accelerators)
+    """Return the devices of each local rank, in the order of their runtime's numbers."""
+    fit, seen = fitting(_granted(request), shape), len(request.node.accelerators)
     each, ranks = shape.gpus_per_rank, shape.ranks_per_node
     if each > len(fit) or (each * ranks > len(fit) and not shape.gpu_sharing):
         raise BadInputError(
@@ -138,19 +156,8 @@ def _devices(shape: Shape, request: PlanRequest) -> list[tuple[Accelerator, ...]
 def _granted(request: PlanRequest) -> list[Accelerator]:
     """Return the usable devices that the job may use."""
     lent = request.devices
-    return [device for name, device in _usable(request.node).items() if lent is None or name in lent]
-
-
-def _usable(node: NodeFacts) -> dict[str, Accelerator]:
-    """Return the usable devices by the names under which they are lent."""
-    slices: Counter[str] = Counter()
-    found = {}
-    for device in node.accelerators:
-        address = device.pci_address
-        if device.health == "ok":
-            found[f"{address}/{slices[address]}" if slices[address] else address] = device
-        slices[address] += 1
-    return found
+    found = names(request.node).items()
+    return [device for name, device in found if device.health == "ok" and (lent is None or name in lent)]
 
 
 def _near(device: Accelerator, node: NodeFacts) -> frozenset[int]:
@@ -165,12 +172,15 @@ def _near(device: Accelerator, node: NodeFacts) -> frozenset[int]:
 def _bound(
     cpus: Sequence[str | None], devices: Sequence[tuple[Accelerator, ...]], request: PlanRequest
 ) -> tuple[Binding, ...]:
+    called = {device: name for name, device in names(request.node).items()}
     return tuple(
         Binding(
             local_rank=rank,
             cpus=own,
-            accelerators=tuple(_serial(device, request) or device.pci_address for device in devices[rank]),
+            accelerators=tuple(_serial(device, request) or called[device] for device in devices[rank]),
             env=_mask(devices[rank], request),
+            devices=tuple(dict.fromkeys(device.pci_address for device in devices[rank])),
+            counted=_counted_addresses(devices[rank], request),
         )
         for rank, own in enumerate(cpus)
     )
@@ -180,32 +190,54 @@ def _serial(device: Accelerator, request: PlanRequest) -> str | None:
     return device.uuid if request.knows_serials else None
 
 
-def _mask(devices: tuple[Accelerator, ...], request: PlanRequest) -> dict[str, str]:
-    """Return the variables that show a rank its devices alone.
+def _by_serial(devices: Sequence[Accelerator], request: PlanRequest) -> bool:
+    """Tell whether these devices are named by UUID: NVIDIA's, alike under every order, where we know them."""
+    return all(device.vendor == "nvidia" and _serial(device, request) for device in devices)
 
-    NVIDIA's by UUID, which counts alike under every order; the others', whose UUIDs the host does not show, and those
-    on nodes whose UUIDs nobody asked for, by their number among what is granted to us.
-    """
+
+def _counted(devices: Sequence[Accelerator], request: PlanRequest) -> list[Accelerator]:
+    """Return the devices among which their runtime numbers these."""
+    vendor = devices[0].vendor
+    without = VENDORS[vendor].UNCOUNTED
+    return [one for one in request.node.accelerators if one.vendor == vendor and one.reason not in without]
+
+
+def _counted_addresses(devices: Sequence[Accelerator], request: PlanRequest) -> tuple[str, ...]:
+    if not devices or _by_serial(devices, request):
+        return ()
+    return tuple(dict.fromkeys(device.pci_address for device in _counted(devices, request)))
+
+
+def _mask(devices: tuple[Accelerator, ...], request: PlanRequest) -> dict[str, str]:
+    """Return the variables that show a rank its devices alone: those of one vendor, and of it one mask."""
     if not devices:
         return {}
-    vendor, serials = devices[0].vendor, [_serial(device, request) for device in devices]
-    if vendor == "nvidia" and all(serials):
-        return {MASKS[vendor]: ",".join(filter(None, serials))}
-    granted = [one for one in request.node.accelerators if one.vendor == vendor and one.reason != "not-granted"]
-    if any(one.kind == "mig" for one in granted):
+    kind, counted = VENDORS[devices[0].vendor], _counted(devices, request)
+    asked = request.job.gpu_variable or kind.MASK
+    if asked not in kind.MASKS:
+        raise BadInputError(
+            f"gpu_variable is {asked!r}",
+            why=f"the job's devices are {kind.NAME}'s, whose variables are {', '.join(kind.MASKS)}",
+            remedy="leave it out, or set gpu_vendor too",
+        )
+    if _by_serial(devices, request):
+        return {asked: ",".join(device.uuid for device in devices if device.uuid)}
+    if any(one.kind == "mig" for one in counted):
         raise BadInputError(
             "the job's devices have no numbers",
             why=f"some are MIG instances, whose UUIDs are known of {request.node.host} alone, if at all",
             remedy="give each node a run of its own",
         )
-    return {MASKS[vendor]: ",".join(str(granted.index(device)) for device in devices), **IN_BUS_ORDER[vendor]}
+    env = kind.mask(devices, counted)
+    return {asked if name == kind.MASK else name: value for name, value in env.items()}
 
 
 def _listed(listed: tuple[RankBinding, ...], request: PlanRequest) -> tuple[Binding, ...]:
     """Return the user's own binding, as far as it names what we may use."""
     cpus = [_own_cpus(rank, own.cpus, request) for rank, own in enumerate(listed)]
     devices = [_own_devices(rank, own.devices, request) for rank, own in enumerate(listed)]
-    count = Counter(device.uuid or device.pci_address for own in devices for device in own)
+    called = {device: name for name, device in names(request.node).items()}
+    count = Counter(called[device] for own in devices for device in own)
     twice = [name for name, number in count.items() if number > 1]
     if twice and not request.job.gpu_sharing:
         raise BadInputError(
@@ -231,18 +263,19 @@ def _own_cpus(rank: int, text: str, request: PlanRequest) -> str:
     return cpu_list(wanted)
 
 
-def _own_devices(rank: int, names: tuple[str, ...], request: PlanRequest) -> tuple[Accelerator, ...]:
-    by_name = {name: one for one in request.node.accelerators for name in (one.pci_address, one.uuid)}
+def _own_devices(rank: int, wanted: tuple[str, ...], request: PlanRequest) -> tuple[Accelerator, ...]:
+    by_name = names(request.node)
+    by_name |= {one.uuid: one for one in request.node.accelerators if one.uuid}
     granted = _granted(request)
-    for name in names:
+    for name in wanted:
         device = by_name.get(name)
         if device not in granted:
             raise BadInputError(
                 f"binding[{rank}].devices names {name!r}",
                 why=_fault(device),
-                remedy="name PCI addresses or UUIDs as `pilotwrap inspect` prints them",
+                remedy="name PCI addresses (of a part: ADDRESS/1, …) or UUIDs as `pilotwrap inspect` prints them",
             )
-    found = tuple(by_name[name] for name in names)
+    found = tuple(by_name[name] for name in wanted)
     if len({device.vendor for device in found}) > 1:
         raise BadInputError(f"binding[{rank}].devices mixes vendors", remedy="give a rank the devices of one vendor")
     return found

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.base import Value
 from pilotwrap.model.job import Shape
-from pilotwrap.plan.binding import Device, closest, lendable, of_one_vendor
+from pilotwrap.plan.binding import Device, closest, fitting, lendable
 
 
 class Allotment(Value):
@@ -150,7 +150,7 @@ def _devices(ledger: Ledger, shape: Shape, host: str) -> tuple[Device, ...] | No
     if _listed(shape):
         return free if shape.gpu_sharing or len(free) == len(ledger.all_devices[host]) else None
     asked = shape.ranks_per_node * shape.gpus_per_rank
-    fit = of_one_vendor(free, shape.gpu_vendor) if asked else []
+    fit = fitting(free, shape) if asked else []
     least = shape.gpus_per_rank if shape.gpu_sharing else asked
     return tuple(fit[:asked]) if len(fit) >= least else None
 

@@ -21,6 +21,12 @@ _PR_SET_PDEATHSIG = 1
 _MIG_ENABLED = 1
 """nvml.h: NVML_DEVICE_MIG_ENABLE."""
 
+_MOST_GPUS = 64
+"""More than any node has (16 in a DGX-2); a count beyond it is no count."""
+
+_MODES = ("default", "exclusive-thread", "prohibited", "exclusive-process")
+"""nvml.h: nvmlComputeMode_t."""
+
 Field = str | int | float | bool | None
 
 
@@ -74,11 +80,13 @@ class Asker:
             if error.value in self._silent:
                 return refusal
             raise refusal from error
+        except UnicodeDecodeError as error:
+            raise _Refusal("unknown", f"{call}: it answered bytes that are no text") from error
 
 
 def say(descriptor: int, **fields: Field) -> None:
-    """Write one line; a reader that has gone ends us."""
-    os.write(descriptor, json.dumps(fields).encode() + b"\n")
+    """Write one line, whatever a library has left before it; a reader that has gone ends us."""
+    os.write(descriptor, b"\n" + json.dumps(fields).encode() + b"\n")
 
 
 def main(descriptor: int) -> None:
@@ -88,8 +96,8 @@ def main(descriptor: int) -> None:
         asker = _asker(descriptor)
         asker.ask("nvmlInit", None)
         version = _text(asker.ask("nvmlSystemGetDriverVersion", None))
-        say(descriptor, kind="driver", version=version)
-        for index in range(asker.ask("nvmlDeviceGetCount", None)):
+        say(descriptor, kind="driver", version=version, cuda=_cuda(asker))
+        for index in range(_count(asker)):
             for device in _devices(asker, index):
                 say(descriptor, kind="device", **device)
                 devices += 1
@@ -111,15 +119,27 @@ def _asker(descriptor: int) -> Asker:
     return Asker(pynvml, descriptor)
 
 
+def _cuda(asker: Asker) -> str | None:
+    """Return the newest CUDA that the driver serves: 12040 is 12.4."""
+    number = asker.ask_if_any("nvmlSystemGetCudaDriverVersion_v2", None)
+    return None if isinstance(number, _Refusal) else f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _count(asker: Asker) -> int:
+    count = int(asker.ask("nvmlDeviceGetCount", None))
+    if count > _MOST_GPUS:
+        raise _Refusal("unknown", f"nvmlDeviceGetCount: it counts {count} GPUs")
+    return count
+
+
 def _devices(asker: Asker, index: int) -> Iterator[dict[str, Field]]:
     """Yield a GPU, or in its place its MIG instances; one that cannot be asked is yielded as unusable."""
     device: dict[str, Field] = {"index": index, "type": "gpu", "health": "ok", "reason": None, "detail": ""}
     try:
         handle = asker.ask("nvmlDeviceGetHandleByIndex", index, index)
         device["pci_address"] = pci_address(_text(asker.ask("nvmlDeviceGetPciInfo", index, handle).busId))
-        device.update(_identity(asker, index, handle))
-        reason, detail = _illness(asker, index, handle)
-        device.update({"health": "unusable" if reason else "ok", "reason": reason, "detail": detail})
+        device.update({**_identity(asker, index, handle), **_manner(asker, index, handle)})
+        device.update(_health(asker, index, handle, device))
         instances = _instances(asker, index, handle)
     except _Refusal as refusal:
         yield {**device, "health": "unusable", "reason": refusal.reason, "detail": refusal.detail}
@@ -151,15 +171,24 @@ def _instances(asker: Asker, index: int, handle: object) -> list[tuple[int, obje
     return [(place, instance) for place, instance in asked if not isinstance(instance, _Refusal)]
 
 
-def _illness(asker: Asker, index: int, handle: object) -> tuple[str | None, str]:
-    """Return why a GPU that answers must not be used, with details; None: it may."""
+def _manner(asker: Asker, index: int, handle: object) -> dict[str, Field]:
+    """Return how processes may use a GPU, and how fast it is (cores times MHz)."""
+    mode = asker.ask_if_any("nvmlDeviceGetComputeMode", index, handle)
+    cores = asker.ask_if_any("nvmlDeviceGetNumGpuCores", index, handle)
+    clock = asker.ask_if_any("nvmlDeviceGetMaxClockInfo", index, handle, asker.constant("NVML_CLOCK_SM"))
+    told = not isinstance(cores, _Refusal) and not isinstance(clock, _Refusal)
+    known = not isinstance(mode, _Refusal) and 0 <= mode < len(_MODES)
+    return {"compute_mode": _MODES[mode] if known else None, "speed": int(cores) * int(clock) if told else None}
+
+
+def _health(asker: Asker, index: int, handle: object, device: dict[str, Field]) -> dict[str, Field]:
+    """Return whether a GPU that answers may be used, and if not, why."""
     damage = _memory_damage(asker, index, handle)
     if damage:
-        return "ecc", damage
-    mode = asker.ask_if_any("nvmlDeviceGetComputeMode", index, handle)
-    if not isinstance(mode, _Refusal) and mode == asker.constant("NVML_COMPUTEMODE_PROHIBITED"):
-        return "not-granted", "its compute mode is prohibited"
-    return None, ""
+        return {"health": "unusable", "reason": "ecc", "detail": damage}
+    if device["compute_mode"] == "prohibited":
+        return {"health": "unusable", "reason": "not-granted", "detail": "its compute mode is prohibited"}
+    return {}
 
 
 def _memory_damage(asker: Asker, index: int, handle: object) -> str:

@@ -14,8 +14,9 @@ from pilotwrap.model.snapshot import ProbeSaid
 DEADLINE_S = 30.0
 """Eight GPUs without the persistence daemon take most of it to wake up; also what the project decided on."""
 
-_REAP_S = 2.0
-"""A killed child that is not gone by then sleeps in the driver (state D) and is left behind."""
+_REAP_S = 0.4
+"""A killed child that is not gone by then sleeps in the driver (state D) and is left behind: waited for twice, it costs
+less than the second that a fault may take beyond the deadline."""
 
 _LOOK_S = 0.002
 _MAX_BYTES = 1024 * 1024

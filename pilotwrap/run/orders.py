@@ -53,7 +53,7 @@ def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
         "local_rank": list(names.local_rank),
         "size": list(names.size),
         "host": list(names.host),
-        "bindings": [{"local_rank": one.local_rank, "cpus": one.cpus, "env": one.env} for one in plan.bindings],
+        "bindings": [_promised(binding) for binding in plan.bindings],
         "argv": [*plan.container.argv, *plan.command],
         "keep": list(plan.launch.keep),
         "env": plan.launch.env,
@@ -62,6 +62,16 @@ def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
         "cwd": payload.cwd,
         "grace_s": plan.limits.kill_grace_s,
         "results": results,
+    }
+
+
+def _promised(binding: Binding) -> dict[str, Any]:
+    return {
+        "local_rank": binding.local_rank,
+        "cpus": binding.cpus,
+        "env": binding.env,
+        "devices": list(binding.devices),
+        "counted": list(binding.counted),
     }
 
 

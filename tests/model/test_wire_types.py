@@ -155,7 +155,7 @@ def test_a_device_of_sysfs_is_read_key_by_key(tmp_path: Path) -> None:
     (folder / "uevent").write_text("DRIVER=nvidia\nPCI_CLASS=30200\nPCI_ID=10DE:20B0\n")
     (folder / "numa_node").write_text("3\n")
     (folder / "local_cpulist").write_text("0-3\n")
-    said = pci.devices(observe.place_below(str(tmp_path)))
+    said = pci.devices(pci.place_below(str(tmp_path)))
     assert set(said[0]) - keys(DeviceSaid) == {"render_nodes"}
     assert keys(DeviceSaid) <= set(said[0])
     read_back = Snapshot.model_validate({"devices": said}).devices[0]

@@ -1,61 +1,76 @@
-"""Vendors of accelerators by their PCI numbers, and the variable by which each one's runtime is told its devices.
+"""The vendors of accelerators: a file each, and a line here.
 
-The numbers: NVIDIA 10de, AMD 1002, Intel 8086 (the public PCI ID list). A BMC's display adapter (ASPEED 1a03,
-Matrox 102b) is of none of them. PCI class 03xx is display or 3D, 12xx a processing accelerator (PCI code and ID
-assignment specification); MI250X shows 0380, MI300A 1200, PVC 0380, an A100 0302.
+A BMC's display adapter (ASPEED 1a03, Matrox 102b in the public PCI ID list) is of none of them.
 """
 
-from pilotwrap.model.node import Vendor
+from collections.abc import Sequence
+from typing import Protocol
+
+from pilotwrap.model.node import Accelerator, HealthReason, Vendor
 from pilotwrap.model.snapshot import DeviceSaid, Snapshot
-from pilotwrap.site.looks import Looks
+from pilotwrap.site.accelerators import amd, intel, nvidia
+from pilotwrap.site.looks import Looks, union
 
-VENDOR_OF_PCI: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 
-DISPLAY_ONLY: dict[Vendor, tuple[str, ...]] = {"nvidia": (), "amd": (), "intel": ("0x030000",)}
-"""PCI classes that are no accelerator: Intel's integrated adapters are VGA (0300), its data centre GPUs 0380."""
+class VendorKind(Protocol):
+    """What a vendor's file tells."""
 
-GCD_DEVICES: dict[Vendor, frozenset[str]] = {
-    "nvidia": frozenset(),
-    "amd": frozenset({"7408", "740c"}),
-    "intel": frozenset(),
-}
-"""PCI devices that are one of two dies of a card (MI250X, MI250; the public PCI ID list, from memory)."""
+    @property
+    def NAME(self) -> Vendor:  # noqa: N802 - constants of a module
+        """Return its name."""
 
-MASKS: dict[Vendor, str] = {
-    "nvidia": "CUDA_VISIBLE_DEVICES",
-    "amd": "ROCR_VISIBLE_DEVICES",
-    "intel": "ZE_AFFINITY_MASK",
-}
-"""The one variable that is set for a rank; on AMD only ROCR's, for HIP's would count within it (OLCF user guide)."""
+    @property
+    def PCI_VENDOR(self) -> str:  # noqa: N802
+        """Return its number on the PCI bus."""
 
-IN_BUS_ORDER: dict[Vendor, dict[str, str]] = {
-    "nvidia": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
-    "amd": {},
-    "intel": {"ZE_ENABLE_PCI_ID_DEVICE_ORDER": "1", "ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE"},
-}
-"""What makes a vendor's numbers count whole devices along the PCI bus; ROCm does so by itself (on Frontier)."""
+    @property
+    def MASK(self) -> str:  # noqa: N802
+        """Return the variable that is set for a rank."""
 
-ALL_MASKS = (
-    "CUDA_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "GPU_DEVICE_ORDINAL",
-    "ZE_AFFINITY_MASK",
-    "ONEAPI_DEVICE_SELECTOR",
-)
+    @property
+    def MASKS(self) -> tuple[str, ...]:  # noqa: N802
+        """Return every variable that hides devices of its."""
+
+    @property
+    def UNCOUNTED(self) -> frozenset[HealthReason]:  # noqa: N802
+        """Return why a device has no number in its runtime."""
+
+    @property
+    def LOOKS(self) -> Looks:  # noqa: N802
+        """Return what is looked at for it."""
+
+    def devices(self, said: DeviceSaid, snapshot: Snapshot) -> tuple[Accelerator, ...]:
+        """Return the accelerators at an address of the bus, as the host shows them."""
+
+    def in_order(self, found: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]:
+        """Return devices, given along the bus, in the order in which the numbers of our masks count them."""
+
+    def visible(self, found: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]:
+        """Return the devices that the node's environment does not hide."""
+
+    def mask(self, chosen: Sequence[Accelerator], counted: Sequence[Accelerator]) -> dict[str, str]:
+        """Return the variables that show a rank these devices alone, by their numbers among the counted ones."""
+
+
+VENDORS: dict[Vendor, VendorKind] = {"nvidia": nvidia, "amd": amd, "intel": intel}
+
+MASKS: dict[Vendor, str] = {name: kind.MASK for name, kind in VENDORS.items()}
+"""The one variable that is set for a rank, unless the job asks for another one of the same vendor's."""
+
+ALL_MASKS = tuple(name for kind in VENDORS.values() for name in kind.MASKS)
 """Everything that masks devices anywhere: unset for a rank unless its own vendor's is set."""
 
-LOOKS = Looks(
-    variables=(*ALL_MASKS, "CUDA_DEVICE_ORDER", "ZE_*", "NVIDIA_VISIBLE_DEVICES"),
-    files=("/proc/driver/nvidia/version",),
-)
+LOOKS = union(kind.LOOKS for kind in VENDORS.values())
 
 
 def vendor_of(said: DeviceSaid) -> Vendor | None:
     """Return whose device it is; None: of nobody who makes accelerators."""
-    return VENDOR_OF_PCI.get(said.vendor.removeprefix("0x").lower())
+    number = said.vendor.removeprefix("0x").lower()
+    return next((name for name, kind in VENDORS.items() if number == kind.PCI_VENDOR), None)
 
 
 def asks_nvml(snapshot: Snapshot) -> bool:
-    """Tell whether NVML has something to say here."""
-    return any(vendor_of(device) == "nvidia" for device in snapshot.devices)
+    """Tell whether NVML has something to say here: a device, its driver, or a container that was given some."""
+    given = snapshot.variables.get("NVIDIA_VISIBLE_DEVICES", "none")
+    there = any(vendor_of(device) == "nvidia" for device in snapshot.devices) or bool(snapshot.nvidia)
+    return there or bool(snapshot.text(nvidia.VERSION)) or given not in {"", "none", "void"}
