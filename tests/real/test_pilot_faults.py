@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from real.pilot import PilotRig
     from run.rig import Ended, Run
 
+    from pilotwrap.lab.api import Api
+
 pytestmark = pytest.mark.usefixtures("alone")
 
 KNOWN_S = 10.0
@@ -148,10 +150,11 @@ REFUSALS: dict[str, tuple[Callable[[PilotRig], list[str]], str, tuple[str, ...]]
 }
 
 
+@pytest.mark.parametrize("api", ["legacy", "current"])
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_what_ends_a_run_before_any_job(pilot_sdist: Path, fault: str) -> None:
+def test_what_ends_a_run_before_any_job(pilot_sdist: Path, fault: str, api: Api) -> None:
     spoil, reason, said = REFUSALS[fault]
-    with pilot_rig(pilot_sdist, "current") as rig:
+    with pilot_rig(pilot_sdist, api) as rig:
         jobs = rig.put(*[rig.sh("true")] * (fault != "no job"))
         more = spoil(rig)
         began = time.monotonic()
