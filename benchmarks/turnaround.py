@@ -4,8 +4,9 @@
 
 Compared in one run, turn by turn, against one embedded server that has the legacy calls and the current ones: the
 direct agent, PanDA's own pilot by itself, and the same pilot under pilotwrap. Each takes one job whose payload is
-`true`, makes its log and reports. All is prepared before the clock starts: the pilot is fetched and unpacked, once for
-both, and one round is run that does not count. A round takes some 30 s, nearly all of it the bare pilot's own waiting.
+`true`, makes its log and reports. All is prepared before the clock starts: the pilot is fetched and unpacked, in the
+run's cache and, for the bare one, in a folder of its own as its archive has it (a site's wrapper unpacks it for every
+pilot); and one round is run that does not count. A round takes some 30 s, nearly all of it the bare pilot's waiting.
 
 Needs root: pilots run as the user nobody, in a room of their own with its own processes and loopback alone.
 """
@@ -36,6 +37,7 @@ from pilotwrap.run.pilot3.source import find, pilot_source
 
 ROOM = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 DIRECT, ALONE, UNDER = "direct agent", "pilot alone", "pilot under pilotwrap"
+BARE = "bare/pilot3"
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"
 """What pilotwrap tries first for a pilot of another user."""
@@ -107,8 +109,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pilotwrap-turnaround-"))
     try:
         folder.chmod(0o755)
-        pilot = find(pilot_source(options.pilot), folder / "pilots", os.environ, shared=True)
-        words = [f"--inside={folder}", f"--pilot={pilot.directory}", f"--rounds={options.rounds}"]
+        pilot = find(pilot_source(options.pilot), folder / "runs" / "pilots", os.environ, shared=True)
+        shutil.copytree(pilot.directory, folder / BARE)
+        words = [f"--inside={folder}", f"--pilot={options.pilot}", f"--rounds={options.rounds}"]
         words += ["--timeline"] * options.timeline
         print(f"`true` as a PanDA job, {pilot.origin}, {len(os.sched_getaffinity(0))} CPUs", flush=True)
         sys.exit(subprocess.run([*ROOM, sys.executable, __file__, *words], check=False).returncode)
@@ -243,7 +246,12 @@ def bare_command(bench: Bench, work: Path) -> list[str]:
         "--storagedata-url": f"{where.url}/cache/ddmendpoints.json",
         "--input-destination-dir": str(bench.storage),
     }
-    return [PYTHON, f"{bench.pilot}/pilot.py", *(w for pair in told.items() for w in pair), "--noproxyverification"]
+    return [
+        PYTHON,
+        str(bench.folder / BARE / "pilot.py"),
+        *(w for pair in told.items() for w in pair),
+        "--noproxyverification",
+    ]
 
 
 def bare_environment(bench: Bench, work: Path) -> dict[str, str]:

@@ -42,7 +42,10 @@ ADDER_S = 10.0
 
 
 SITE_EXITS = (2, 3, 4)
-"""Of a run that could not begin; it has said why on stderr."""
+"""Of a run that could not begin."""
+
+ALL_JOBS = 6
+"""Of the direct agent's demo, with the one that needs MPI."""
 
 FINAL_STATES = {"finished", "failed", "cancelled"}
 
@@ -85,9 +88,15 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps({"jobs": table, "left_running": left, "good": good, "directory": str(directory)}))
     elif report.get("jobs"):
         print(_table(rows, by_id))
-        complete = _piloted(options) or len(jobs) == 6  # noqa: PLR2004 - all
-        print(_closing(directory, report, left, time.monotonic() - began, mpi=complete))
-    return 0 if good else code if code in SITE_EXITS else 1
+        print(_closing(directory, report, left, time.monotonic() - began) + _missing(options, len(jobs)))
+    return _exit_code(code, good=good)
+
+
+def _exit_code(code: int, *, good: bool) -> int:
+    """Return the run's own code where it could not begin: it has said why on stderr."""
+    if good:
+        return 0
+    return code if code in SITE_EXITS else 1
 
 
 def _piloted(options: argparse.Namespace) -> bool:
@@ -226,12 +235,18 @@ def _running(left: tuple[int, ...]) -> str:
     return f"these processes are left: {left}" if left else "nothing is left running"
 
 
-def _closing(directory: Path, report: Mapping[str, object], left: tuple[int, ...], seconds: float, *, mpi: bool) -> str:
-    missing = "" if mpi else "\nno MPI is here, so its job was left out: apt-get install mpich"
+def _closing(directory: Path, report: Mapping[str, object], left: tuple[int, ...], seconds: float) -> str:
     return (
-        f"\n{seconds:.1f} s; {_running(left)}.{missing}\n"
+        f"\n{seconds:.1f} s; {_running(left)}.\n"
         f"What happened, in a sentence:   {program_name()} why {report.get('run_dir')}\n"
         f"All that it made:               {directory}\n"
         'Next: your own job              echo \'{"command": ["hostname"]}\' > job.json'
         f" && {program_name()} run --spec job.json"
     )
+
+
+def _missing(options: argparse.Namespace, count: int) -> str:
+    """Return which job was left out, if one was."""
+    if _piloted(options) or count == ALL_JOBS:
+        return ""
+    return "\nno MPI is here, so its job was left out: apt-get install mpich"

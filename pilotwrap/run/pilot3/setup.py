@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pilotwrap.model.errors import BadInputError, SiteEnvironmentError, UsageError
 from pilotwrap.plan.pilotflags import FoundPython, python_for
 from pilotwrap.run.enquiry import Enquiry, ask
+from pilotwrap.run.pilot3.bytecode import compile_for
 from pilotwrap.run.pilot3.source import find, pilot_source
 from pilotwrap.run.pilot3.terms import PilotTerms
 from pilotwrap.run.readiness import UNPRIVILEGED, Place, curl_check, disk_check, refusal_of, time_check
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pilotwrap.panda.client import Api
     from pilotwrap.panda.queuedata import QueueData
     from pilotwrap.run.options import RunOptions
+    from pilotwrap.run.pilot3.source import FoundPilot
     from pilotwrap.run.rundir import RunDirectory
     from pilotwrap.run.surroundings import Server, Surroundings
 
@@ -65,7 +67,7 @@ def set_up(around: Surroundings, options: RunOptions, snapshot: Snapshot, enviro
     refused = refusal_of((curl_check(found.version, snapshot.programs.get("curl")),))
     if refused:
         raise refused
-    python = python_for(found.version, _pythons(around.host_argv[:1], user, {SYSTEM_PYTHONS[0]: first.result()}))
+    python = _python(found, _pythons(around.host_argv[:1], user, {SYSTEM_PYTHONS[0]: first.result()}), user)
     papers = around.run.path / "pilots"
     terms = PilotTerms(
         found=found,
@@ -112,6 +114,14 @@ def _judged(around: Surroundings, options: RunOptions, server: Server) -> tuple[
 def _place(run: RunDirectory) -> Place:
     said = os.statvfs(run.path)
     return Place(str(run.path), said.f_bavail * said.f_frsize >> 20, said.f_favail, writable=True)
+
+
+def _python(found: FoundPilot, there: Iterable[FoundPython], uid: int | None) -> FoundPython:
+    """Return the first that can run this pilot; it has compiled what we unpacked and the pilot's user may not write."""
+    chosen = python_for(found.version, there)
+    if uid is not None and found.sha256:
+        compile_for(chosen, found.directory)
+    return chosen
 
 
 def _pythons(own: Iterable[str], uid: int | None, known: Mapping[str, tuple[int, ...]]) -> Iterable[FoundPython]:
