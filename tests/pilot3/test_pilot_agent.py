@@ -81,6 +81,14 @@ def held(panda: ScriptedPanda) -> threading.Event:
     return free
 
 
+def ages(rig: PilotRig, seconds: float = 31.0) -> None:
+    """Let time pass without a sign of life of the pilot, and the agent look twice."""
+    rig.agent._watches["7-1"]._alive_at -= seconds
+    for _ in range(2):
+        before = rig.agent._poll_at
+        rig.until(lambda before=before: rig.agent._poll_at > before)  # type: ignore[misc]
+
+
 def ends(panda: ScriptedPanda, panda_id: int = 7) -> list[str]:
     """Return the final states that the server was told."""
     return [state for state in panda.states(panda_id) if state in {"finished", "failed"}]
@@ -139,6 +147,7 @@ class TestFinished:
         assert (said.done(), job.state.phase, rig.signals("7-1")) == (False, "spooling", [])
         spool.may_write.set()
         assert rig.command(said) == "NULL"
+        rig.until(lambda: on_disk)
         assert on_disk == [True]
         rig.until_over()
 
@@ -227,10 +236,11 @@ class TestFailed:
     def test_why_a_pilot_exited_is_read_from_its_log(self, run: RunDirectory, panda: ScriptedPanda) -> None:
         with pilot_rig(run, immortal, panda) as rig:
             pilot = rig.pilot(rig.given())
-            pilot.stdout.write_bytes((LOGS / "smalldisk.log").read_bytes())
-            rig.starter.say(exited("7-1/0", 69))
+            pilot.stdout.write_bytes((LOGS / "badtoken.log").read_bytes())
+            rig.agent._poll_at += 60.0
+            rig.starter.say(exited("7-1/0", 0))
             rig.until_over()
-            assert rig.driver.reports[0].reason == "environment"
+            assert rig.driver.reports[0].reason == "credential"
             assert rig.driver.outcomes["7-1"].detail == rig.driver.reports[0].detail
 
 
@@ -286,9 +296,10 @@ class TestEnded:
     def test_a_silent_pilot_is_ended_and_its_late_word_is_not_told(
         self, run: RunDirectory, panda: ScriptedPanda
     ) -> None:
-        with pilot_rig(run, immortal, panda, silence_s=1.5) as rig:
+        with pilot_rig(run, immortal, panda, silence_s=30.0) as rig:
             free = held(panda)
             pilot = rig.running(rig.given())
+            ages(rig)
             rig.until(lambda: rig.signals("7-1") == [9])
             for state in ("running", "finished", "failed"):
                 assert rig.command(pilot.say(state)) == "tobekilled"
@@ -303,20 +314,21 @@ class TestEnded:
 
     @pytest.mark.usefixtures("hasty")
     def test_a_pilot_that_speaks_or_writes_is_not_silent(self, run: RunDirectory) -> None:
-        with pilot_rig(run, deaf, silence_s=1.5) as rig:
+        with pilot_rig(run, deaf, silence_s=30.0) as rig:
             job = rig.given()
             pilot = rig.running(job)
-            with pilot.stdout.open("ab") as log:
-                for number in range(8):
-                    if number % 2:
-                        rig.command(pilot.say("running"))
-                    else:
-                        log.write(b"x")
-                        log.flush()
-                    read_at = rig.agent._poll_at
-                    rig.until(lambda read_at=read_at: rig.agent._poll_at > read_at + 0.25)  # type: ignore[misc]
+            for _ in range(2):
+                ages(rig, 20.0)
+                rig.command(pilot.say("running"))
+                ages(rig, 20.0)
+                with pilot.stdout.open("ab") as log:
+                    log.write(b"x")
+                ages(rig, 0.0)
             assert rig.signals("7-1") == []
             assert job.state.phase == "running"
+            ages(rig, 20.0)
+            ages(rig, 10.5)
+            rig.until(lambda: rig.signals("7-1") == [9])
 
     @pytest.mark.usefixtures("hasty")
     def test_a_pilot_that_only_waits_to_tell_of_a_failure_is_told_for(
@@ -338,7 +350,7 @@ class TestEnded:
     def test_a_pilot_whose_last_word_waits_for_the_disk_is_not_called_silent(
         self, run: RunDirectory, panda: ScriptedPanda, stored: Path
     ) -> None:
-        with pilot_rig(run, deaf, panda, silence_s=1.2) as rig:
+        with pilot_rig(run, deaf, panda, silence_s=30.0) as rig:
             assert rig.driver.recorder is not None
             rig.driver.recorder.close()
             spool = HeldSpool(run.path)
@@ -347,8 +359,7 @@ class TestEnded:
             pilot = rig.running(job)
             said = pilot.say_finished({LOG: stored})
             rig.until(spool.asked.is_set)
-            polled = rig.agent._poll_at
-            rig.until(lambda: rig.agent._poll_at > polled + 1.4)
+            ages(rig)
             assert rig.signals("7-1") == []
             spool.may_write.set()
             assert rig.command(said) == "NULL"

@@ -99,8 +99,9 @@ class TestWhereItShouldBe:
         for adler32 in ("", "1", "00000001"):
             file = said(storage / "out.txt", b"").model_copy(update={"adler32": adler32})
             brought(job, around, with_log(storage, out_txt=file))
-        wrong = said(storage / "out.txt", b"").model_copy(update={"adler32": "2"})
-        refused(job, around, with_log(storage, out_txt=wrong))
+        for wrong in ({"adler32": "2"}, {"adler32": "", "size": 1}):
+            file = said(storage / "out.txt", b"").model_copy(update=wrong)
+            refused(job, around, with_log(storage, out_txt=file))
 
     def test_localhost_is_this_machine(self, job: Job, around: Surroundings, storage: Path) -> None:
         (storage / "out.txt").write_bytes(CONTENT)
@@ -197,6 +198,13 @@ class TestLeftBehind:
         (job.directory / HOME / "out.txt").write_bytes(CONTENT)
         mapped = panda_surroundings(around.run, storage=StorageMap(prefixes={"": "file:///nowhere/at/all/"}))
         assert "out.txt" in refused(job, mapped, with_log(storage, out_txt=said("file:///nowhere/out.txt"))).detail
+
+    def test_a_link_does_not_hide_the_file(self, job: Job, around: Surroundings, storage: Path) -> None:
+        (job.directory / HOME / "PanDA_Pilot-7" / "out.txt").write_bytes(CONTENT)
+        (job.directory / HOME / "out.txt").symlink_to("PanDA_Pilot-7/out.txt")
+        mapped = panda_surroundings(around.run, storage=StorageMap(prefixes={"": f"{storage.as_uri()}/"}))
+        brought(job, mapped, with_log(storage, out_txt=said("file:///nowhere/out.txt")))
+        assert (storage / "out.txt").read_bytes() == CONTENT
 
     @pytest.mark.parametrize("linked", ["file", "folder", "home"])
     def test_no_link_of_the_payload_leads_us_to_somebody_elses_file(
