@@ -23,21 +23,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the facts as JSON (pilotwrap.node/1)")
     add("--snapshot", type=Path, metavar="FILE", help="also write what the node said, raw: the best bug report")
     add("--from", dest="source", type=Path, metavar="FILE", help="interpret that snapshot instead of looking here")
+    add("--machine", metavar="NAME", help="take the node for one of this machine, whatever it shows")
+    add(
+        "--draft", type=Path, metavar="FILE", help="also write a first machine file from it, with what is to be checked"
+    )
     add("--sysroot", type=Path, metavar="DIR", help=f"read DIR/sys, DIR/proc, DIR/dev (or {SYSROOT_VARIABLE})")
 
 
 def main(options: argparse.Namespace) -> int:
     """Print what this node (or a recorded one) is."""
+    from pilotwrap.cli.machinefile import machine_for, machine_seen
     from pilotwrap.detect.node import node_facts
-    from pilotwrap.site.machines.listing import machine_of
+    from pilotwrap.site.machines.draft import draft
     from pilotwrap.view.node import described
 
     sysroot = options.sysroot or os.environ.get(SYSROOT_VARIABLE)
     snapshot = snapshot_in(options.source) if options.source else snapshot_here(str(sysroot or ""))
     if options.snapshot:
         _write(options.snapshot, snapshot.to_json() + "\n")
-    facts = node_facts(snapshot, machine_of(snapshot))
+    machine = machine_for(options.machine, None) if options.machine else machine_seen(snapshot)
+    facts = node_facts(snapshot, machine)
     sys.stdout.write(facts.to_json() + "\n" if options.json else described(facts))
+    if options.draft:
+        _write(options.draft, draft(facts, snapshot))
+    elif options.source and machine is None and not options.json:
+        sys.stdout.write(f"\n{draft(facts, snapshot)}")
     return 0
 
 

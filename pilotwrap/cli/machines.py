@@ -9,17 +9,19 @@ EXAMPLE = "pilotwrap machines"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Name what `machines` takes."""
-    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    parser.add_argument("--json", action="store_true", help="print all that is known of them, with its sources")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print a line a machine."""
+    """Print a line a machine; one's own take the place of known ones of the same name."""
+    from pilotwrap.cli.machinefile import own_machines
     from pilotwrap.site.machines.listing import machines
 
-    known = machines()
+    known = sorted({one.name: one for one in (*machines(), *own_machines())}.items())
     if options.json:
-        sys.stdout.write(json.dumps([machine.model_dump() for machine in known]) + "\n")
+        listed = [machine.model_dump(mode="json", by_alias=True) for _, machine in known]
+        sys.stdout.write(json.dumps({"machines": listed}) + "\n")
         return 0
-    for machine in known:
-        sys.stdout.write(f"{machine.name:<16} {machine.scheduler:<6} {machine.description}\n")
+    for name, machine in known:
+        sys.stdout.write(f"{name:<16} {machine.scheduler:<6} {machine.description}\n")
     return 0

@@ -29,6 +29,7 @@ VERBS = {
     "lab": "the embedded PanDA server: serve, put, jobs",
     "schema": "print the JSON Schema of one of the values",
     "machines": "list the machines that are known",
+    "template": "print what a site needs, filled in: the batch script of a machine",
 }
 
 

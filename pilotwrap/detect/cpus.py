@@ -33,6 +33,13 @@ def cpus(snapshot: Snapshot) -> Cpus:
     )
 
 
+def without_reserved(found: Cpus, reserved: str) -> Cpus:
+    """Return the CPUs without the cores that the machine keeps for its own system."""
+    kept = set(cpus_of(reserved))
+    cores = tuple(core for core in found.cores if kept.isdisjoint(cpus_of(core)))
+    return found.model_copy(update={"cores": cores, "reserved": cpu_list(kept & set(cpus_of(found.granted)))})
+
+
 def _numa(snapshot: Snapshot) -> dict[int, tuple[int, ...]]:
     """Return the CPUs of each NUMA node that has any."""
     found = ((_NUMA.fullmatch(path), said.text or "") for path, said in snapshot.files.items())

@@ -5,30 +5,38 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pilotwrap.detect.accelerators import accelerators
-from pilotwrap.detect.cpus import cpus, memory
+from pilotwrap.detect.cpus import cpus, memory, without_reserved
 from pilotwrap.detect.launcher import launcher
 from pilotwrap.model.node import Allocation, Cpus, Disk, Memory, Network, NodeFacts, Problem, Runtime, Vantage
 from pilotwrap.model.snapshot import CommandSaid, Snapshot
+from pilotwrap.site.machines.listing import machine_of
+from pilotwrap.site.machines.machine import Machine
 from pilotwrap.site.runtimes.listing import RUNTIMES
 from pilotwrap.site.schedulers import none
-from pilotwrap.site.schedulers.listing import scheduler_of
+from pilotwrap.site.schedulers.listing import SCHEDULERS, Scheduler, scheduler_of
 
 _T = TypeVar("_T")
 
 
-def node_facts(snapshot: Snapshot, machine: str | None = None) -> NodeFacts:
-    """Return what the snapshot means; what cannot be read becomes a problem, never an exception."""
+def node_facts(snapshot: Snapshot, machine: Machine | None = None) -> NodeFacts:
+    """Return what the snapshot means, on this machine or on the one that it shows itself to be of.
+
+    What cannot be read becomes a problem, never an exception.
+    """
     problems: list[Problem] = []
-    scheduler = scheduler_of(snapshot)
+    machine, scheduler = machine or machine_of(snapshot), scheduler_of(snapshot)
     allocation = _tried(scheduler.allocation, snapshot, problems, scheduler.NAME) or none.allocation(snapshot)
+    if machine and machine.kill_grace_s:
+        allocation = allocation.model_copy(update={"kill_grace_s": machine.kill_grace_s})
+    seen = _tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=())
     return NodeFacts(
-        host=scheduler.host(snapshot),
-        machine=machine,
+        host=_host(scheduler, snapshot),
+        machine=machine.name if machine else None,
         vantage=_vantage(snapshot, allocation),
         accelerators=_tried(accelerators, snapshot, problems, "devices") or (),
         allocation=allocation,
         launcher=launcher(snapshot, allocation),
-        cpus=_tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=()),
+        cpus=without_reserved(seen, machine.node.reserved_cpus) if machine else seen,
         memory=_tried(memory, snapshot, problems, "memory") or Memory(total_mib=0, limit_mib=None, available_mib=0),
         disk=tuple(
             Disk(path=path, free_mib=said.free_mib, free_inodes=said.free_inodes)
@@ -53,11 +61,21 @@ def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Pr
         return None
 
 
+def _host(scheduler: Scheduler, snapshot: Snapshot) -> str:
+    """Return the node's name as its batch system has it; where that cannot be read, as it calls itself."""
+    try:
+        return scheduler.host(snapshot)
+    except ValueError:
+        return snapshot.host
+
+
 def _vantage(snapshot: Snapshot, allocation: Allocation) -> Vantage:
-    """Return where we are: batch commands without an allocation are a login node's."""
+    """Return where we are: a login node has batch commands without an allocation, or one whose nodes are elsewhere."""
     if allocation.inside_step:
         return "step"
-    return "login" if allocation.scheduler == "none" and "sbatch" in snapshot.programs else "head"
+    if allocation.scheduler == "none":
+        return "login" if any(scheduler.SUBMIT in snapshot.programs for scheduler in SCHEDULERS) else "head"
+    return "head" if allocation.on_node or scheduler_of(snapshot).LAUNCH_NODES else "login"
 
 
 def _network(snapshot: Snapshot) -> Network:

@@ -15,6 +15,7 @@ from pilotwrap.view.node import described
 
 CGROUP = "/sys/fs/cgroup"
 PATHS = [
+    "/nodefile",
     "/proc/meminfo",
     "/proc/self/cgroup",
     "/proc/driver/nvidia/version",
@@ -42,16 +43,30 @@ VARIABLES = st.dictionaries(
         [
             *("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
             *("SLURM_RESTART_COUNT", "SLURMD_NODENAME", "PMI_RANK", "http_proxy", "NO_PROXY", "NERSC_HOST"),
+            *("SLURM_GPUS_PER_NODE", "SLURM_JOB_GPUS", "PBS_JOBID", "PBS_NODEFILE", "LSB_JOBID", "LSB_MCPU_HOSTS"),
+            *("LSB_HOSTS", "COBALT_JOBID", "COBALT_PARTNAME", "COBALT_ENDTIME", "FLUX_URI", "FLUX_ENCLOSING_ID"),
         ]
     ),
-    TEXTS | st.sampled_from(["node[1-3]", "node1", "http://u:p@h:1"]),
+    TEXTS | st.sampled_from(["node[1-3]", "node1", "http://u:p@h:1", "a 1 b 2", "3-4,9", "perlmutter", "/nodefile"]),
 )
 COMMANDS = st.lists(
     st.fixed_dictionaries(
         {
-            "argv": st.sampled_from([[], [""], ["/usr/bin/squeue", "-h"], ["srun", "--mpi=list"], ["/"]]),
+            "argv": st.sampled_from(
+                [
+                    *([], [""], ["/"], ["/usr/bin/squeue", "-h"], ["srun", "--mpi=list"], ["qstat", "-f"], ["bjobs"]),
+                    *(list(command.argv) for command in all_looks().commands),
+                ]
+            ),
             "exit": st.none() | st.integers(-9, 2),
-            "output": TEXTS | st.sampled_from(["1:00", "MPI plugin types are...\n\tpmi2\n"]),
+            "output": TEXTS
+            | st.sampled_from(
+                [
+                    *("1:00", "MPI plugin types are...\n\tpmi2\n", "1:00 L", "n[1-2] 8\n", "{", "[1]", "n[2-1]"),
+                    *('{"Jobs": {"1": {"Resource_List": {"walltime": 5}, "exec_host": "a/0+b/0"}}}', "stime = x"),
+                    '{"Jobs": {"1": {"Resource_List": {"ngpus": 3}, "exec_host": "a b/0"}}}',
+                ]
+            ),
             "error": st.none() | st.sampled_from(["ENOENT", "deadline"]),
         }
     ),
@@ -89,7 +104,10 @@ PROBES = st.lists(
     max_size=2,
 )
 ANCESTORS = st.lists(
-    st.sampled_from(["bash", "slurmstepd: [1.0]", "slurmstepd: [1.batch]", "slurmstepd: ["]), max_size=2
+    st.sampled_from(
+        ["bash", "slurmstepd: [1.0]", "slurmstepd: [1.batch]", "slurmstepd: [", "pbs_mom", "palsd", "flux-shell"]
+    ),
+    max_size=2,
 )
 SNAPSHOTS = st.fixed_dictionaries(
     {
