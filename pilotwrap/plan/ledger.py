@@ -1,11 +1,14 @@
 """What of the allocation is free: cores, memory and devices of each node, lent to jobs and given back. Pure values."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.base import Value
 from pilotwrap.model.job import Shape
 from pilotwrap.plan.binding import Device, closest, fitting, lendable
+
+Thing = TypeVar("Thing")
 
 
 class Allotment(Value):
@@ -94,13 +97,28 @@ def lend(ledger: Ledger, shape: Shape) -> tuple[Ledger, Allotment | None]:
     for first in ledger.free:
         allotment = _share(ledger, shape, first)
         if allotment is not None:
-            return _changed(ledger, allotment, sign=-1), allotment
+            return take(ledger, allotment), allotment
     return ledger, None
 
 
-def give_back(ledger: Ledger, allotment: Allotment) -> Ledger:
-    """Return the ledger with a share free again."""
-    return _changed(ledger, allotment, sign=1)
+def take(ledger: Ledger, *allotments: Allotment) -> Ledger:
+    """Return the ledger with shares lent that are free in it."""
+    return _changed(ledger, allotments, sign=-1)
+
+
+def give_back(ledger: Ledger, *allotments: Allotment) -> Ledger:
+    """Return the ledger with shares free again."""
+    return _changed(ledger, allotments, sign=1)
+
+
+def common(one: Ledger, other: Ledger) -> Ledger:
+    """Return what is free in both of two states of one ledger."""
+    update = {
+        "free": {host: _both(cores, other.free[host]) for host, cores in one.free.items()},
+        "memory_mib": {host: min(memory, other.memory_mib[host]) for host, memory in one.memory_mib.items()},
+        "devices": {host: _both(devices, other.devices[host]) for host, devices in one.devices.items()},
+    }
+    return one.model_copy(update=update)
 
 
 def slots(ledger: Ledger, shape: Shape) -> int:
@@ -163,13 +181,18 @@ def _cores(ledger: Ledger, host: str, count: int, devices: Sequence[Device]) -> 
     return closest(ledger.free[host], count, near, others)
 
 
-def _changed(ledger: Ledger, allotment: Allotment, *, sign: int) -> Ledger:
+def _both(some: tuple[Thing, ...], others: tuple[Thing, ...]) -> tuple[Thing, ...]:
+    return some if some is others else tuple(thing for thing in some if thing in others)
+
+
+def _changed(ledger: Ledger, allotments: Sequence[Allotment], *, sign: int) -> Ledger:
     free, memory, devices = dict(ledger.free), dict(ledger.memory_mib), dict(ledger.devices)
-    cores, names = set(allotment.cores), set(() if allotment.shared else allotment.devices)
-    for host in allotment.hosts:
-        memory[host] += sign * allotment.memory_mib
-        has, had = set(free[host]), {device.name for device in devices[host]}
-        has, had = (has | cores, had | names) if sign > 0 else (has - cores, had - names)
-        free[host] = tuple(core for core in ledger.all_cores[host] if core in has)
-        devices[host] = tuple(device for device in ledger.all_devices[host] if device.name in had)
+    for allotment in allotments:
+        cores, names = set(allotment.cores), set(() if allotment.shared else allotment.devices)
+        for host in allotment.hosts:
+            memory[host] += sign * allotment.memory_mib
+            has, had = set(free[host]), {device.name for device in devices[host]}
+            has, had = (has | cores, had | names) if sign > 0 else (has - cores, had - names)
+            free[host] = tuple(core for core in ledger.all_cores[host] if core in has)
+            devices[host] = tuple(device for device in ledger.all_devices[host] if device.name in had)
     return ledger.model_copy(update={"free": free, "memory_mib": memory, "devices": devices})

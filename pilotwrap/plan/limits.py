@@ -34,3 +34,12 @@ def limits(allocation: Allocation, walltime_s: float | None, tell_s: float) -> t
             reason=f"{allocation.scheduler} leaves {left:.0f} s; {grace:.0f} s of grace and {tell_s:.0f} s to tell",
         ),
     )
+
+
+def too_late(walltime_s: float | None, left_s: float | None) -> str | None:
+    """Return why a job that has not started is not started any more; None: nothing is known against it."""
+    if walltime_s is None or left_s is None or walltime_s <= left_s:
+        return None
+    return (
+        f"it was not started: it may take {walltime_s:.0f} s, and {max(0.0, left_s):.0f} s are left of the allocation"
+    )

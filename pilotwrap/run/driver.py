@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.outcome import Outcome
-from pilotwrap.model.reasons import NODE_REASONS, Reason
+from pilotwrap.model.reasons import NODE_REASONS
 from pilotwrap.model.report import JobReport
-from pilotwrap.plan.ledger import Ledger, give_back, lend, possible
+from pilotwrap.plan.ledger import Ledger
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
 from pilotwrap.run.agent import Agent, DirectAgent
@@ -22,6 +22,7 @@ from pilotwrap.run.journal import Journal
 from pilotwrap.run.life import step
 from pilotwrap.run.link import LOST, Message, StarterLink
 from pilotwrap.run.orders import Order, kills, signals, spawns
+from pilotwrap.run.pool import Pool
 from pilotwrap.run.results import shim_results
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.verdict import rank_outcome, spawn_failure
@@ -44,7 +45,7 @@ class Driver:
     def __init__(self, around: Surroundings, link: StarterLink, ledger: Ledger) -> None:
         self.around = around
         self.link = link
-        self.ledger = ledger
+        self.pool = Pool(ledger, around.stop_at, around.allocation.unfit)
         self.agent: Agent = DirectAgent(around)
         self.jobs: dict[str, Job] = {}
         self.leaving: dict[str, Job] = {}
@@ -58,7 +59,6 @@ class Driver:
         self.tell_worker: Callable[[Literal["started", "finished"]], threading.Thread | None] = lambda _status: None
         """Tells the server of Harvester's worker that this run is, if it is one."""
 
-        self.unallotted: list[Job] = []
         self.broken = False
         """A job met a fault of this node or site: it takes no further one."""
 
@@ -74,6 +74,16 @@ class Driver:
         self._entries: list[Entry] = []
         self._tasks_out: list[Task] = []
         self.on_stop: Callable[[int], None] = lambda _signal: None
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return what is free, and what there is."""
+        return self.pool.ledger
+
+    @property
+    def unallotted(self) -> list[Job]:
+        """Return those that wait for a share."""
+        return self.pool.waiting
 
     def post(self, task: Task) -> None:
         """Have a task done on the main thread; may be called from any."""
@@ -154,7 +164,7 @@ class Driver:
 
     def _do(self, job: Job, effect: fx.Effect) -> None:
         if isinstance(effect, fx.StageIn):
-            self.unallotted.append(job)
+            self.pool.wait(job)
         elif isinstance(effect, fx.Spawn):
             self._spawn(job)
         elif isinstance(effect, fx.Signal):
@@ -222,37 +232,12 @@ class Driver:
         self._words, self._orders, self._entries, self._tasks_out = [], [], [], []
 
     def _allot(self) -> None:
-        """Lend cores in the order of coming: a large job that must wait is not overtaken for ever by small ones."""
-        while self.unallotted:
-            job = self.unallotted[0]
-            at = time.monotonic()
-            if job.state.phase != "staging-in":
-                self.unallotted.pop(0)
-                continue
-            refusal = self._refusal(job)
-            if refusal:
-                self.unallotted.pop(0)
-                self.happened(job, ev.StageInFailed(at, *refusal))
-                continue
-            self.ledger, job.allotment = lend(self.ledger, job.spec)
-            if job.allotment is None:
-                return
-            job.holding = True
-            self.unallotted.pop(0)
+        """Lend to those whose turn it is; one that can have nothing hears of it."""
+        at = time.monotonic()
+        for job, reason, why in self.pool.sift(at, lambda job: job.state.phase == "staging-in"):
+            self.happened(job, ev.StageInFailed(at, reason, why))
+        for job in self.pool.lend(at):
             self._tasks_out.append(lambda job=job: self._prepare(job))  # type: ignore[misc]
-
-    def _refusal(self, job: Job) -> tuple[Reason, str] | None:
-        """Return why a job can never run here: as the server gave it, or because it wants more than there is."""
-        if job.fetched is not None and not hasattr(job.fetched, "transformation"):
-            return job.fetched.reason, job.fetched.why
-        if possible(self.ledger, job.spec):
-            return None
-        shape, cores, nodes = job.spec, self.ledger.cores_per_node, len(self.ledger.free)
-        devices = self.ledger.devices_per_node
-        asked = f"{shape.nodes} nodes with {shape.ranks_per_node} ranks of {shape.cpus_per_rank or 'any'} cores"
-        there = f"{nodes} nodes of {cores} cores and {devices} usable accelerators"
-        more = f" and {shape.gpus_per_rank} accelerators" if shape.gpus_per_rank else ""
-        return "bad-input", f"the job asks for {asked}{more}; there are {there}; ask for less"
 
     def _prepare(self, job: Job) -> None:
         try:
@@ -284,7 +269,7 @@ class Driver:
             return
         job.alive.discard(spawn_id)
         if message["event"] == "failed" and not job.started and not job.alive:
-            self._free(job)
+            self.pool.give_back(job)
             reason, detail = spawn_failure(message)
             self.happened(job, ev.SpawnFailed(at, reason, detail))
             return
@@ -300,7 +285,7 @@ class Driver:
         return said
 
     def _exited(self, job: Job, at: float) -> None:
-        self._free(job)
+        self.pool.give_back(job)
         self.leaving.pop(job.name, None)
         if job.let_go:
             return
@@ -317,16 +302,11 @@ class Driver:
 
         self._tasks_out.append(bring)
 
-    def _free(self, job: Job) -> None:
-        if job.holding and job.allotment:
-            self.ledger = give_back(self.ledger, job.allotment)
-            job.holding = False
-
     def _done(self, job: Job, effect: fx.Done) -> None:
         if job.let_go and job.alive and not self.starter_lost:
             self.leaving[job.name] = job
         else:
-            self._free(job)
+            self.pool.give_back(job)
         del self.jobs[job.name]
         if job.state.report is not None:
             report = report_of(job, job.state.report, self.around)
