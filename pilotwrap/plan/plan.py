@@ -69,7 +69,7 @@ def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankV
     head, job = request.allocation.head, request.job
     kind = launcher_named(head.launcher.command, head.launcher.flavour)
     unset = (*ALL_MASKS, *WIRING, *BINDING_OF_OTHERS)
-    here = hosts == (head.host,) or head.allocation.node_count == 1
+    here = hosts == (head.host,) or (head.allocation.node_count == 1 and head.allocation.on_node)
     if here and job.mode != "mpi":
         own = Launch(argv=(), env=request.agent_env, unset=unset, keep=passed_on())
         return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
