@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 from pilotwrap.model.errors import BadInputError
 from pilotwrap.model.snapshot import Snapshot
@@ -15,8 +15,8 @@ from pilotwrap.site.machines.machine import Machine, Recognition
 @cache
 def machines() -> tuple[Machine, ...]:
     """Return all machines, by name; the package's own files, read once."""
-    folder = resources.files("pilotwrap.site.machines")
-    found = [machine_in(entry.read_text(), entry.name) for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    # importlib.resources would open as many files again as there are machines
+    found = [machine_in(path.read_text(), path.name) for path in Path(__file__).parent.glob("*.toml")]
     return tuple(sorted(found, key=lambda machine: machine.name))
 
 
