@@ -200,3 +200,16 @@ def pilot_rig(
     finally:
         rig.end()
         starter.close()
+
+
+def ends(panda: ScriptedPanda, panda_id: int = 7) -> list[str]:
+    """Return the final states that the server was told."""
+    return [state for state in panda.states(panda_id) if state in {"finished", "failed"}]
+
+
+def last(panda: ScriptedPanda) -> dict[str, Any]:
+    return panda.updates[-1]
+
+
+def happened(rig: PilotRig) -> list[str]:
+    return [entry.what for entry in rig.agent.timeline(0.0)]
