@@ -37,18 +37,28 @@ def main(options: argparse.Namespace) -> int:
     from pilotwrap.site.machines.draft import draft
     from pilotwrap.view.node import described
 
-    sysroot = options.sysroot or os.environ.get(SYSROOT_VARIABLE)
-    snapshot = snapshot_in(options.source) if options.source else snapshot_here(str(sysroot or ""))
+    snapshot = snapshot_in(options.source) if options.source else snapshot_here(_sysroot(options))
     if options.snapshot:
         _write(options.snapshot, snapshot.to_json() + "\n")
     machine = machine_for(options.machine, None) if options.machine else machine_seen(snapshot)
     facts = node_facts(snapshot, machine)
     sys.stdout.write(facts.to_json() + "\n" if options.json else described(facts))
-    if options.draft:
-        _write(options.draft, draft(facts, snapshot))
-    elif options.source and machine is None and not options.json:
-        sys.stdout.write(f"\n{draft(facts, snapshot)}")
+    shown = options.source and machine is None and not options.json
+    if options.draft or shown:
+        _tell_draft(draft(facts, snapshot), options.draft)
     return 0
+
+
+def _sysroot(options: argparse.Namespace) -> str:
+    return str(options.sysroot or os.environ.get(SYSROOT_VARIABLE, ""))
+
+
+def _tell_draft(text: str, path: Path | None) -> None:
+    """Write the draft of a machine file; without a place for it, print it behind the facts."""
+    if path:
+        _write(path, text)
+    else:
+        sys.stdout.write(f"\n{text}")
 
 
 def snapshot_in(path: Path) -> Snapshot:

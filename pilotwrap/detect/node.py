@@ -26,27 +26,18 @@ def node_facts(snapshot: Snapshot, machine: Machine | None = None) -> NodeFacts:
     problems: list[Problem] = []
     machine, scheduler = machine or machine_of(snapshot), scheduler_of(snapshot)
     allocation = _tried(scheduler.allocation, snapshot, problems, scheduler.NAME) or none.allocation(snapshot)
-    if machine and machine.kill_grace_s:
-        allocation = allocation.model_copy(update={"kill_grace_s": machine.kill_grace_s})
-    seen = _tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=())
+    found = _tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=())
     return NodeFacts(
         host=_host(scheduler, snapshot),
         machine=machine.name if machine else None,
         vantage=_vantage(snapshot, allocation),
         accelerators=_tried(accelerators, snapshot, problems, "devices") or (),
-        allocation=allocation,
+        allocation=_ended_as_there(allocation, machine),
         launcher=launcher(snapshot, allocation),
-        cpus=without_reserved(seen, machine.node.reserved_cpus) if machine else seen,
+        cpus=without_reserved(found, machine.node.reserved_cpus if machine else ""),
         memory=_tried(memory, snapshot, problems, "memory") or Memory(total_mib=0, limit_mib=None, available_mib=0),
-        disk=tuple(
-            Disk(path=path, free_mib=said.free_mib, free_inodes=said.free_inodes)
-            for path, said in sorted(snapshot.disk.items())
-        ),
-        runtimes=tuple(
-            Runtime(kind=kind, path=snapshot.programs[program])
-            for kind, program in RUNTIMES.items()
-            if program in snapshot.programs
-        ),
+        disk=_disks(snapshot),
+        runtimes=_runtimes(snapshot),
         programs=snapshot.programs,
         network=_network(snapshot),
         problems=(*problems, *_failed_commands(snapshot)),
@@ -59,6 +50,24 @@ def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Pr
     except ValueError as error:
         problems.append(Problem(source=source, reason="unreadable", detail=str(error)))
         return None
+
+
+def _disks(snapshot: Snapshot) -> tuple[Disk, ...]:
+    return tuple(
+        Disk(path=path, free_mib=said.free_mib, free_inodes=said.free_inodes)
+        for path, said in sorted(snapshot.disk.items())
+    )
+
+
+def _runtimes(snapshot: Snapshot) -> tuple[Runtime, ...]:
+    found = {kind: snapshot.programs.get(program) for kind, program in RUNTIMES.items()}
+    return tuple(Runtime(kind=kind, path=path) for kind, path in found.items() if path)
+
+
+def _ended_as_there(allocation: Allocation, machine: Machine | None) -> Allocation:
+    """Return the allocation with the machine's own time between TERM and KILL, where its file knows one."""
+    grace_s = machine.kill_grace_s if machine else None
+    return allocation.model_copy(update={"kill_grace_s": grace_s}) if grace_s else allocation
 
 
 def _host(scheduler: Scheduler, snapshot: Snapshot) -> str:

@@ -115,6 +115,14 @@ def test_one_s_own_machine_comes_before_a_known_one() -> None:
     assert seen.description == "mine"
 
 
+def test_a_site_s_own_grace_and_its_system_s_cores_count() -> None:
+    text = GOOD.replace("[[recognised]]", "kill_grace_s = 77\n[[recognised]]") + 'reserved_cpus = "1"\n'
+    machine = machine_in(text, "mine.toml")
+    facts = node_facts(machine_snapshot(machine, 2), machine)
+    assert (facts.allocation.kill_grace_s, facts.cpus.cores, facts.cpus.reserved) == (77, ("0", "2", "3"), "1")
+    assert facts.cpus.granted == "0-3"
+
+
 def test_a_misspelt_machine_is_answered_with_all_names() -> None:
     with pytest.raises(BadInputError) as refusal:
         machine_named("perlmuter")

@@ -1,6 +1,7 @@
 """LSF: nodes by LSB_MCPU_HOSTS, LSB_HOSTS or its host file, the time left by `bjobs`."""
 
 import re
+from collections import Counter
 
 from pilotwrap.model.node import Allocation
 from pilotwrap.model.snapshot import CommandSaid, Snapshot
@@ -59,16 +60,21 @@ def allocation(snapshot: Snapshot) -> Allocation:
 def _hosts(snapshot: Snapshot) -> tuple[tuple[str, int], ...]:
     """Return each host with its slots, in order."""
     said = snapshot.variables
-    words = said.get("LSB_MCPU_HOSTS", "").split()
-    counts = [number_of(count) for count in words[1::2]]
-    if words and (len(words) % 2 or None in counts):
-        raise ValueError(f"LSB_MCPU_HOSTS is {said['LSB_MCPU_HOSTS'][:80]!r}: `host slots host slots` is expected")
-    if words:
-        return tuple((name, count or 0) for name, count in zip(words[::2], counts, strict=True))
+    if said.get("LSB_MCPU_HOSTS", "").strip():
+        return _counted(said["LSB_MCPU_HOSTS"])
     # a long list is left out of the environment, the file stays
     listed = said.get("LSB_HOSTS") or snapshot.text(said.get("LSB_DJOB_HOSTFILE", "")) or ""
-    slots = listed.split()
-    return tuple((name, slots.count(name)) for name in dict.fromkeys(slots))
+    return tuple(Counter(listed.split()).items())
+
+
+def _counted(text: str) -> tuple[tuple[str, int], ...]:
+    """Return the pairs of `host slots host slots`."""
+    words = text.split()
+    pairs = tuple((name, number_of(count)) for name, count in zip(words[::2], [*words[1::2], ""], strict=False))
+    counted = tuple((name, count) for name, count in pairs if count is not None)
+    if counted != pairs:
+        raise ValueError(f"LSB_MCPU_HOSTS is {text[:80]!r}: `host slots host slots` is expected")
+    return counted
 
 
 def _ranked(hosts: tuple[tuple[str, int], ...], snapshot: Snapshot) -> tuple[tuple[str, int], ...]:
