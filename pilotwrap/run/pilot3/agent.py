@@ -110,7 +110,7 @@ class PilotAgent:
         if now < self._poll_at:
             return self._poll_at - now
         self._poll_at = now + POLL_S
-        for name, watch in self._watches.items():
+        for name, watch in list(self._watches.items()):
             job = self._driver.jobs.get(name)
             if job is None or watch.over or not job.alive:
                 continue
