@@ -73,11 +73,11 @@ def inquest(run_dir: Path) -> Inquest:
 
 
 def _sentence(report: RunReport) -> str:
-    bad = sum(job.state != "finished" for job in report.jobs)
+    failed = [job for job in report.jobs if job.state != "finished"]
     if report.reason == "ok":
         return f"all {report.job_count} jobs finished"
-    if bad:
-        return f"{bad} of {report.job_count} jobs did not finish, for {report.reason}: {report.detail}"
+    if report.reason in {job.reason for job in failed}:
+        return f"{len(failed)} of {report.job_count} jobs did not finish, for {report.reason}: {report.detail}"
     return f"{report.reason}: {report.detail}"
 
 

@@ -33,6 +33,8 @@ from .starter import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pilotwrap.model.reasons import Reason
+
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
@@ -274,8 +276,9 @@ class TestRemains:
         assert not thread.is_alive()
 
 
-def ended(run: RunDirectory, *jobs: JobReport) -> RunDirectory:
-    write_file(run.report, run_report(jobs, RunEnd(run_dir=str(run.path))).to_json())
+def ended(run: RunDirectory, *jobs: JobReport, told: bool = True) -> RunDirectory:
+    reports = [job.model_copy(update={"told": told}) for job in jobs]
+    write_file(run.report, run_report(reports, RunEnd(run_dir=str(run.path))).to_json())
     return die(run)
 
 
@@ -297,6 +300,16 @@ class TestInquest:
         assert found.remedy == REMEDIES["payload-exit"]
         assert len(found.last_words["7-1"]) == TAIL_LINES
         assert found.last_words["7-1"][-2:] == ("line 49", "\ufffd")
+
+    @pytest.mark.parametrize("reason", ["ok", "payload-exit"])
+    def test_a_run_that_could_not_tell_blames_the_server_and_not_its_jobs(
+        self, run_directory: RunDirectory, reason: Reason
+    ) -> None:
+        job = JobReport(state="finished" if reason == "ok" else "failed", reason=reason)
+        found = inquest(ended(run_directory, job, told=False).path)
+        assert found.reason == "server"
+        assert found.sentence.startswith("server: 1 of 1 reports could not be told")
+        assert str(run_directory.path) in found.sentence
 
     def test_of_many_failed_jobs_the_first_speak(self, run_directory: RunDirectory) -> None:
         jobs = [JobReport(panda_id=n, attempt_nr=1, state="failed", reason="stage-in") for n in range(1, 30)]
