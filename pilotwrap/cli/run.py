@@ -33,10 +33,18 @@ def main(_options: argparse.Namespace) -> int:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Name what `run` takes."""
+    import argparse
     from pathlib import Path
 
     add = parser.add_argument
-    add("--spec", action="append", type=Path, default=[], metavar="FILE", help="a pilotwrap.job/1 file; several may be")
+    add(
+        "--spec",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a pilotwrap.job/1, or a list; several may be",
+    )
     add("--server", metavar="URL", help="a PanDA server to fetch jobs from")
     add("--panda-queue", metavar="NAME", help="the queue to fetch from")
     add("--credential", type=Path, metavar="PATH", help="a token file, or an X.509 proxy (a PEM file)")
@@ -45,6 +53,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--label", default="managed", metavar="LABEL", help="prod_source_label of the jobs to fetch")
     add("--agent", choices=("direct", "pilot3"), default="direct", help="who runs a fetched job")
     _pilot_arguments(parser)
+    add("--accept-fewer", action="store_true", help="run jobs on fewer nodes than they ask for, where some are broken")
+    where = "on the head for all nodes, or on each node for itself (auto: so with a --spec of one node as their shape)"
+    add("--controllers", choices=("auto", "head", "node"), default="auto", help=f"where jobs are fetched: {where}")
+    add("--part", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     add("--jobs", type=_count, metavar="N", help="fetch at most N jobs")
     add("--wait-for-work", type=_seconds, default=0.0, metavar="S", help="go on asking for S seconds without work")
     add("--run-dir", type=Path, default=Path("pilotwrap-runs"), metavar="DIR", help="parent of the runs' directories")
@@ -74,7 +86,7 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
     """Return the words as values; raises BadInputError and UsageError."""
     from pilotwrap.run.options import RunOptions
 
-    specs = tuple(read_spec(path) for path in namespace.spec)
+    specs = tuple(spec for path in namespace.spec for spec in read_specs(path))
     fetching = _fetching(specs)
     _refuse_missing(namespace)
     server, panda_queue, label = namespace.server, namespace.panda_queue, namespace.label
@@ -84,7 +96,7 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         server, panda_queue = server or fetching.panda.server, panda_queue or fetching.panda.panda_queue
         label, credential = fetching.panda.prod_source_label, credential or fetching.credential
     return RunOptions(
-        specs=specs,
+        specs=specs[1:] if worker else specs,
         worker=worker,
         server=server,
         panda_queue=panda_queue,
@@ -101,6 +113,10 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         harvester_id=namespace.harvester_id,
         worker_id=namespace.worker_id,
         pilot=_pilot(namespace),
+        accept_fewer=namespace.accept_fewer,
+        # without a shape of our own a job that carries one may need several nodes
+        controllers="head" if namespace.controllers == "auto" and not specs else namespace.controllers,
+        part=namespace.part,
     )
 
 
@@ -150,6 +166,32 @@ def _worker(specs: Sequence[JobSpec]) -> JobSpec:
 
 def read_spec(path: Path) -> JobSpec:
     """Read a job's spec; BadInputError names the file, the key and what was expected."""
+    from pilotwrap.model.errors import BadInputError
+
+    specs = read_specs(path)
+    if len(specs) != 1:
+        raise BadInputError(f"{path} is a list of {len(specs)} jobs", remedy="give a file with one")
+    return specs[0]
+
+
+def read_specs(path: Path) -> tuple[JobSpec, ...]:
+    """Read a job's spec, or a list of them; BadInputError names the file, the key and what was expected."""
+    import json
+
+    from pilotwrap.model.errors import BadInputError
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path} is not JSON", why=str(error)[:200]) from error
+    if isinstance(values, list) and values:
+        return tuple(_spec_of(one, f"{path}: {number}") for number, one in enumerate(values))
+    return (_spec_of(values, str(path)),)
+
+
+def _spec_of(values: object, place: str) -> JobSpec:
     import json
 
     from pydantic import ValidationError
@@ -157,23 +199,16 @@ def read_spec(path: Path) -> JobSpec:
     from pilotwrap.model.errors import BadInputError
     from pilotwrap.model.job import JobSpec
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path} is not JSON", why=str(error)[:200]) from error
     if not isinstance(values, dict):
-        raise BadInputError(f"{path} is not a JSON object", remedy='e.g. {"command": ["echo", "hello"]}')
+        raise BadInputError(f"{place} is not a JSON object", remedy='e.g. {"command": ["echo", "hello"]}')
     try:
-        return JobSpec.model_validate_json(text)
+        return JobSpec.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         said = f", it is {json.dumps(first['input'], default=str)[:60]}" if first["loc"] else ""
         raise BadInputError(
-            f"{path}: {key}", why=f"{first['msg']}{said}", remedy="see `pilotwrap schema job`"
+            f"{place}: {key}", why=f"{first['msg']}{said}", remedy="see `pilotwrap schema job`"
         ) from error
 
 

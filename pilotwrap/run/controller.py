@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilotwrap.detect.node import node_facts
@@ -15,14 +14,14 @@ from pilotwrap.detect.survey import allocation_of_one
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
-from pilotwrap.plan.ledger import ledger_of, possible
+from pilotwrap.plan.ledger import ledger_of
 from pilotwrap.plan.limits import limits
 from pilotwrap.run.driver import Driver
 from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
-from pilotwrap.run.state import NEVER, Rules, State
+from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
 from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
@@ -32,21 +31,10 @@ from pilotwrap.site.accelerators.vendors import asks_nvml
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilotwrap.run.pilot3.terms import PilotTerms
     from pilotwrap.run.work import PandaWork
 
 RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 """What a life keeps for its last steps; within STOP_BUDGET_S this leaves a payload 1.5 s after TERM."""
-
-FIRST_S = 20.0
-"""How long the server may take to answer at all before the run gives up: a mistyped URL should not cost a minute, a
-server's restart (4 to 6 s measured) should not cost the run."""
-
-REMAINS_S = 5.0
-"""How long a run that is over waits for the reports of dead ones to be told (a guess; the next run goes on)."""
-
-PILOT_OVERHEAD_S = 900.0
-"""What a pilot may take besides its job: it waits for minutes before it tells of a failed one (187 s were measured)."""
 
 
 class Outside(NamedTuple):
@@ -75,16 +63,21 @@ def controlled(
     driver.on_stop = stopper.asked
     for message in early:
         driver.heard(message)
-    work = _work(driver, options, snapshot) if around.server else None
-    if work is None:
-        _take_specs(driver, options)
+    work = None
+    if around.server:
+        from pilotwrap.run.supply import supply
+
+        work = supply(driver, options, snapshot)
+    _take_specs(driver, options)
     try:
         _loop(driver, work, stopper, outside)
     finally:
         driver.agent.close()
     if driver.recorder:
+        from pilotwrap.run.supply import leave_nothing
+
         driver.recorder.close()
-        _leave_nothing(driver)
+        leave_nothing(driver)
     end = _end(driver, work, stopper, began)
     report = run_report(driver.reports, end)
     code = exit_code(driver.reports, end)
@@ -158,6 +151,7 @@ def _surroundings(
         server=server,
         storage=_storage(hello, options),
         transformations=_transformations(options),
+        accept_fewer=options.accept_fewer,
         user=_user(_payload_user(options), run),
     )
 
@@ -239,106 +233,11 @@ def _user(name: str | None, run: RunDirectory) -> dict[str, Any] | None:
     return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": groups}
 
 
-def _work(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
-    """Make sure that we may report, send what dead runs left, and get ready to fetch."""
-    from pilotwrap.panda.client import connected
-    from pilotwrap.panda.spool import Spool
-    from pilotwrap.run.fetcher import Fetcher
-    from pilotwrap.run.pandaworker import tell_worker
-    from pilotwrap.run.recorder import Recorder
-    from pilotwrap.run.remains import mark, tell_remains
-    from pilotwrap.run.teller import Teller
-    from pilotwrap.run.work import PandaWork, WorkTerms
-
-    around = driver.around
-    if around.server is None or options.worker is None:
-        raise UsageError("no server to fetch from")
-    if not possible(driver.ledger, options.worker):
-        raise BadInputError("no node here has what the spec asks for each job", remedy="ask for less")
-    server = around.server
-
-    def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
-        return connected(server.url, server.credential, server.ca_path, server.api)
-
-    if options.pilot is None:
-        _make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
-    else:
-        _take_pilots(driver, options, snapshot)
-        server = driver.around.server or server
-    driver.recorder = Recorder(Spool(around.run.path))
-    mark(around.run)
-    driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
-    driver.tell_worker("started")
-    driver.remains = tell_remains(around.run, connected)
-
-    def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
-        def happened() -> None:
-            job = driver.jobs.get(job_name)
-            if job:
-                driver.happened(job, event)
-
-        driver.post(happened)
-
-    driver.teller = Teller(client, answered)
-    works: list[PandaWork] = []
-    fetcher = Fetcher(
-        client(), lambda fetched: driver.post(lambda: works[0].heard(fetched)), any_kind=options.pilot is not None
-    )
-    terms = WorkTerms(options.jobs, options.wait_for_work_s)
-    if options.pilot:
-        # a pilot stages in before its payload starts, and shows by itself that it lives
-        terms = replace(terms, overhead_s=PILOT_OVERHEAD_S, spawn_s=NEVER)
-    works.append(PandaWork(driver, fetcher, server, options.worker, terms))
-    return works[0]
-
-
-def _take_pilots(driver: Driver, options: RunOptions, snapshot: Snapshot) -> None:
-    """Have PanDA's own pilots run what is fetched; raises what speaks against it."""
-    from pilotwrap.run.pilot3.agent import PilotAgent
-    from pilotwrap.run.pilot3.setup import set_up
-
-    found: list[PilotTerms] = []
-    _make_sure(driver, lambda: found.append(set_up(driver.around, options, snapshot, dict(os.environ))))
-    if found and driver.around.server:
-        driver.around = replace(driver.around, server=replace(driver.around.server, api=found[0].api))
-        driver.agent = PilotAgent(driver, found[0])
-
-
-def _make_sure(driver: Driver, ask: Callable[[], None]) -> None:
-    """Do a call that may hang, while signals are heard: they end the waiting. Raises what the call raises."""
-    said: list[PilotwrapError | None] = []
-
-    def asked() -> None:
-        error: PilotwrapError | None = None
-        try:
-            ask()
-        except PilotwrapError as raised:
-            error = raised
-        driver.post(lambda: said.append(error))
-
-    threading.Thread(target=asked, name="may-report", daemon=True).start()
-    while not (said or driver.starter_lost or driver.stopped):
-        driver.turn(IDLE_S)
-    if said and said[0]:
-        raise said[0]
-
-
-def _leave_nothing(driver: Driver) -> None:
-    """Take the mark away when all is told, and give what is sent for dead runs a moment."""
-    from pilotwrap.run.remains import unmark
-
-    told = driver.tell_worker("finished")
-    for thread in (driver.remains, told):
-        if thread:
-            thread.join(REMAINS_S if driver.stopped is None else 0)
-    if all(report.told for report in driver.reports):
-        unmark(driver.around.run)
-
-
 def _take_specs(driver: Driver, options: RunOptions) -> None:
-    for number, spec in enumerate(options.specs):
+    """Take all specs, those of most nodes first: then no node has to be kept idle for them, and small ones fill up."""
+    for number, spec in sorted(enumerate(options.specs), key=lambda one: -one[1].nodes):
         name = f"spec-{number}"
-        rules = rules_for(spec, driver.around.rules)
+        rules = rules_for(spec, driver.around.rules._replace(told_by="caller"))
         driver.take(Job(name, spec, driver.around.run.job(name), State(rules=rules)))
     # cores are lent at the end of a turn: without one they would wait for the first thing to happen
     driver.turn(0.0)

@@ -13,6 +13,7 @@ from pilotwrap.model.outcome import Outcome
 from pilotwrap.model.reasons import NODE_REASONS
 from pilotwrap.model.report import JobReport
 from pilotwrap.plan.ledger import Ledger
+from pilotwrap.plan.shortage import lowered
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
 from pilotwrap.run.agent import Agent, DirectAgent
@@ -107,6 +108,8 @@ class Driver:
 
     def take(self, job: Job) -> None:
         """Begin a job's life; one that comes when the run is ending already hears of it at once."""
+        if self.around.accept_fewer:
+            job.spec = job.spec.model_copy(update={"nodes": lowered(self.ledger, job.spec)})
         self.jobs[job.name] = job
         now = time.monotonic()
         self.happened(job, ev.Acquired(now))

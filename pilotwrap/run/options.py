@@ -1,6 +1,7 @@
 """What a run was asked for, read and checked."""
 
 from pathlib import Path
+from typing import Literal
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.credential import Credential
@@ -37,6 +38,8 @@ class RunOptions(Value):
     """The command line of `run` as values; files are named, except for specs, which are read already."""
 
     specs: tuple[JobSpec, ...] = ()
+    """Those that are jobs themselves."""
+
     worker: JobSpec | None = None
     """The shape in which fetched jobs are run; None: no jobs are fetched."""
 
@@ -58,3 +61,12 @@ class RunOptions(Value):
     worker_id: int | None = None
     pilot: PilotOptions | None = None
     """None: the direct agent runs what is fetched."""
+
+    accept_fewer: bool = False
+    """A job that asks for more nodes than are left when broken ones are set aside gets those that are left."""
+
+    controllers: Literal["auto", "head", "node"] = "auto"
+    """Where jobs are fetched: on the head for all nodes, or on each node for itself."""
+
+    part: Path | None = None
+    """This is one node's controller; its share of the work lies in this folder, and its report goes there."""

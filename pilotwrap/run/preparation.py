@@ -141,7 +141,7 @@ def request_of(job: Job, around: Surroundings, command: tuple[str, ...]) -> Plan
         hosts=job.allotment.hosts if job.allotment else None,
         cores=job.allotment.cores if job.allotment else None,
         devices=job.allotment.devices if job.allotment else None,
-        teller=around.teller,
+        teller=around.teller if job.fetched else "caller",
         agent="direct" if job.fetched else "none",
         tell_s=around.rules.tell_s,
     )

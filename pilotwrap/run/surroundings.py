@@ -54,5 +54,8 @@ class Surroundings:
     server: Server | None = None
     storage: StorageMap | None = None
     transformations: TransformationCache | None = None
+    accept_fewer: bool = False
+    """A job that asks for more nodes than there are gets those that there are."""
+
     user: dict[str, Any] | None = None
     """Whom a payload runs as, where we are root: uid, gid, groups."""

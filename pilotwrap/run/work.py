@@ -29,6 +29,11 @@ NO_LIMIT_S = 10 * 24 * 3600
 """Said as the remaining time where no batch system names one; longer than any PanDA job may take (5 days)."""
 
 
+MOST_WAITING = 3
+"""So many jobs may wait for nodes while the others are filled with what fits beside (a guess: a job that waits here
+could run elsewhere)."""
+
+
 @dataclass(frozen=True)
 class WorkTerms:
     """How long fetching goes on."""
@@ -72,7 +77,11 @@ class PandaWork:
 
     def poll(self, now: float) -> float:
         """Ask if it is time and something fits; return in how many seconds to look again."""
-        if self.over or self._asking or self._driver.unallotted:
+        if self.over or self._asking or len(self._driver.unallotted) > self._may_wait:
+            return LAST_PAUSE_S
+        left = self._left_s(now)
+        if self._worker.walltime_s is not None and left is not None and self._worker.walltime_s > left:
+            self._closed = True
             return LAST_PAUSE_S
         if now < self._next_at:
             return self._next_at - now
@@ -100,9 +109,11 @@ class PandaWork:
 
     def _fitting(self) -> int:
         """Return how many jobs fit now and are still wanted."""
-        seen = (self._driver.ledger, self._expected)
-        if self._seen is None or any(was is not now for was, now in zip(self._seen, seen, strict=True)):
-            self._seen, self._slots = seen, slots(*seen)
+        waiting = bool(self._driver.unallotted)
+        seen = (self._driver.ledger, self._worker if waiting else self._expected)
+        if waiting or self._seen is None or any(was is not now for was, now in zip(self._seen, seen, strict=True)):
+            # beside a job that waits for its nodes only one at a time: its shape is known when it has come
+            self._seen, self._slots = seen, min(slots(self._driver.pool.spare, seen[1]), 1) if waiting else slots(*seen)
         # those whose record is being written have no cores yet, but will
         count = self._slots - sum(job.state.phase == "recording" for job in self._driver.jobs.values())
         return count if self._terms.jobs is None else min(count, self._terms.jobs - self.fetched)
@@ -112,14 +123,23 @@ class PandaWork:
         idle = time.monotonic() - self._last_work_at >= self._terms.wait_s
         return self._empty >= EMPTY_ANSWERS and idle
 
+    @property
+    def _may_wait(self) -> int:
+        """Return how many jobs may wait for their nodes while others are asked for: none where there is one node."""
+        return min(MOST_WAITING, len(self._driver.ledger.free) - 1)
+
+    def _left_s(self, now: float) -> float | None:
+        stop_at = self._driver.around.stop_at
+        return None if stop_at is None else max(0.0, stop_at - now)
+
     def _wanted(self, count: int, now: float) -> Wanted:
-        around, facts = self._driver.around, self._driver.around.allocation.head
-        left = NO_LIMIT_S if around.stop_at is None else max(0, int(around.stop_at - now))
+        facts = self._driver.around.allocation.head
+        left = self._left_s(now)
         return Wanted(
             panda_queue=self._server.panda_queue,
             memory_mib=min(self._driver.ledger.memory_mib.values()),
             disk_mib=min((disk.free_mib for disk in facts.disk), default=0),
-            remaining_time_s=left,
+            remaining_time_s=NO_LIMIT_S if left is None else int(left),
             n_jobs=count,
             node=facts.host,
             prod_source_label=self._server.prod_source_label,

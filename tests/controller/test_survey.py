@@ -24,10 +24,11 @@ from pilotwrap.model.errors import (
 from pilotwrap.model.job import JobSpec
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.run import stopper as stopper_module
-from pilotwrap.run.controller import _first_words, _make_sure, _server, _user
+from pilotwrap.run.controller import _first_words, _server, _user
 from pilotwrap.run.link import LOST
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.stopper import IDLE_S, LOST_S, STOP_BUDGET_S, Stopper
+from pilotwrap.run.supply import make_sure
 from pilotwrap.run.survey import STEP, SURVEY_S, surveyed
 
 from .rig import Rig, head
@@ -257,10 +258,10 @@ class TestMakeSure:
             raise CredentialError("may not report")
 
         with pytest.raises(CredentialError, match="may not report"):
-            _make_sure(rig_of().driver, refused)
+            make_sure(rig_of().driver, refused)
 
     def test_a_call_that_is_well_ends_it(self, rig_of: RigOf) -> None:
-        _make_sure(rig_of().driver, lambda: None)
+        make_sure(rig_of().driver, lambda: None)
 
     @pytest.mark.parametrize("how", ["signal", "lost"])
     def test_a_call_that_hangs_is_left_when_the_run_has_to_end(self, rig_of: RigOf, how: str) -> None:
@@ -275,7 +276,7 @@ class TestMakeSure:
             raise ServerError("too late")
 
         began = time.monotonic()
-        _make_sure(rig.driver, hangs)
+        make_sure(rig.driver, hangs)
         gate.set()
         assert time.monotonic() - began < PATIENCE_S / 2
 
