@@ -7,7 +7,18 @@ from typing import TypeVar
 from pilotwrap.detect.accelerators import accelerators
 from pilotwrap.detect.cpus import cpus, memory, without_reserved
 from pilotwrap.detect.launcher import launcher
-from pilotwrap.model.node import Allocation, Cpus, Disk, Memory, Network, NodeFacts, Problem, Runtime, Vantage
+from pilotwrap.model.node import (
+    Accelerator,
+    Allocation,
+    Cpus,
+    Disk,
+    Memory,
+    Network,
+    NodeFacts,
+    Problem,
+    Runtime,
+    Vantage,
+)
 from pilotwrap.model.snapshot import CommandSaid, Snapshot
 from pilotwrap.site.machines.listing import machine_of
 from pilotwrap.site.machines.machine import Machine
@@ -31,7 +42,7 @@ def node_facts(snapshot: Snapshot, machine: Machine | None = None) -> NodeFacts:
         host=_host(scheduler, snapshot),
         machine=machine.name if machine else None,
         vantage=_vantage(snapshot, allocation),
-        accelerators=_tried(accelerators, snapshot, problems, "devices") or (),
+        accelerators=_placed(_tried(accelerators, snapshot, problems, "devices") or (), machine),
         allocation=_ended_as_there(allocation, machine),
         launcher=launcher(snapshot, allocation),
         cpus=without_reserved(found, machine.node.reserved_cpus if machine else ""),
@@ -50,6 +61,15 @@ def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Pr
     except ValueError as error:
         problems.append(Problem(source=source, reason="unreadable", detail=str(error)))
         return None
+
+
+def _placed(found: tuple[Accelerator, ...], machine: Machine | None) -> tuple[Accelerator, ...]:
+    """Return the devices beside the cores of the machine's file, where the kernel names none (NUMA node -1)."""
+    known = {device.address: device.cpus for device in machine.node.devices} if machine else {}
+    return tuple(
+        device if device.near_cpus else device.model_copy(update={"near_cpus": known.get(device.pci_address)})
+        for device in found
+    )
 
 
 def _disks(snapshot: Snapshot) -> tuple[Disk, ...]:

@@ -242,6 +242,14 @@ def test_no_golden_plan_is_left_without_its_machine() -> None:
     assert {path.stem for path in SNAPSHOTS.glob("machine-*.json")} == {f"machine-{name}" for name in MACHINES}
 
 
+def test_a_machine_s_table_serves_where_the_kernel_puts_devices_nowhere() -> None:
+    machine = MACHINES["frontier"]
+    shown = machine_snapshot(machine, 1)
+    lost = tuple(device.model_copy(update={"numa_node": -1, "local_cpus": ""}) for device in shown.devices)
+    facts = node_facts(shown.model_copy(update={"devices": lost}), machine)
+    assert [device.near_cpus for device in facts.accelerators] == [device.cpus for device in machine.node.devices]
+
+
 # ---- drafts
 
 

@@ -234,6 +234,12 @@ def test_an_interactive_job_of_pbs_is_a_batch_shell() -> None:
     assert node_facts(shell).vantage == "head"
 
 
+@pytest.mark.parametrize(("task", "inside"), [("1", False), ("00000001", False), ("2", True), ("00000010", True)])
+def test_a_task_that_pbs_itself_started_is_a_step(task: str, inside: bool) -> None:  # noqa: FBT001 - a column
+    shell = born_of(said(pbs.batch_shell(("n1",)), PBS_TASKNUM=task), "bash", "pbs_mom")
+    assert node_facts(shell).allocation.inside_step is inside
+
+
 # ---- LSF
 
 

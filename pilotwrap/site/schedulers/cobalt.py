@@ -43,7 +43,7 @@ def allocation(snapshot: Snapshot) -> Allocation:
         job_id=said.get("COBALT_JOBID"),
         nodes=nodes,
         node_count=len(nodes),
-        inside_step=launched(snapshot, ("cobalt",)),
+        inside_step=launched(snapshot, ("cobalt",)),  # the name of its daemon is a guess
         time_left_s=until_s(snapshot, number_of(said.get("COBALT_ENDTIME"))),
         kill_grace_s=KILL_GRACE_S,
         on_node=as_listed(nodes, snapshot.host) in nodes,

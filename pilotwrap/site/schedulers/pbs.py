@@ -58,13 +58,21 @@ def allocation(snapshot: Snapshot) -> Allocation:
         job_id=snapshot.variables.get("PBS_JOBID"),
         nodes=nodes,
         node_count=len(nodes),
-        inside_step=launched(snapshot, ("pbs_mom",)),
+        inside_step=_spawned(snapshot) or launched(snapshot, ("pbs_mom",)),
         time_left_s=_time_left_s(said, snapshot),
         kill_grace_s=KILL_GRACE_S,
         on_node=as_listed(nodes, snapshot.host) in nodes,
         tasks=len(slots) or None,
         gpus_per_node=None if gpus is None else gpus // len(nodes),
     )
+
+
+def _spawned(snapshot: Snapshot) -> bool:
+    """Tell whether pbs_mom started us for `pbsdsh` or the like: the job's script is always its first task.
+
+    PBS_TASKNUM is set anew for each task (openpbs, `src/resmom/start_exec.c`), so nothing inherits it.
+    """
+    return snapshot.variables.get("PBS_TASKNUM", "").lstrip("0") not in {"", "1"}
 
 
 def _listed(snapshot: Snapshot) -> list[str]:
