@@ -1,6 +1,7 @@
 """What NVML said inside of the image, laid over what the host shows: the same devices, or why they are not."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import get_args
 
 from pilotwrap.model.node import Accelerator, ComputeMode, HealthReason
@@ -18,20 +19,17 @@ def probed(seen: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]
     probe = next((probe for probe in snapshot.probes if probe.probe == "nvml"), None)
     if probe is None:
         return list(seen)
-    told, unnamed = _named(probe), _unnamed(probe)
+    told = _named(probe)
+    if not seen:
+        return [_known(_stranger(record), record, probe) for record in (*chain(*told.values()), *_unnamed(probe))]
     lacking = [device.pci_address for device in seen if device.pci_address.lower() not in told]
-    fates = dict(zip(lacking, _fates(lacking, unnamed, probe, snapshot), strict=True))
+    fates = dict(zip(lacking, _fates(lacking, probe, snapshot), strict=True))
     found = [
         _known(device, record, probe)
         for device in seen
         for record in told.get(device.pci_address.lower()) or [fates[device.pci_address]]
     ]
-    known = {device.pci_address.lower() for device in seen}
-    strangers = [record for address, records in told.items() if address not in known for record in records]
-    if not seen:
-        return [_known(_stranger(record), record, probe) for record in (*strangers, *unnamed)]
-    doubt = "NVML names an address that the bus does not have"
-    return found + [ill(_known(_stranger(record), record, probe), "unknown", doubt) for record in strangers]
+    return found + _strangers(seen, told, probe)
 
 
 def _named(probe: ProbeSaid) -> dict[str, list[_Record]]:
@@ -49,8 +47,9 @@ def _unnamed(probe: ProbeSaid) -> list[_Record]:
     return [record for record in probe.records if record.get("kind") == "device" and not record.get("pci_address")]
 
 
-def _fates(lacking: Sequence[str], unnamed: Sequence[_Record], probe: ProbeSaid, snapshot: Snapshot) -> list[_Record]:
+def _fates(lacking: Sequence[str], probe: ProbeSaid, snapshot: Snapshot) -> list[_Record]:
     """Return what became of the devices (in the order of the bus, which is NVML's) that no record names."""
+    unnamed = _unnamed(probe)
     error = next((record for record in probe.records if record.get("kind") == "error"), None)
     if error is None and not probe.timed_out and 0 < len(unnamed) < len(lacking):
         detail = f"{unnamed[0].get('detail')} (of this one, or of another one that it does not name)"
@@ -97,6 +96,14 @@ def _known(seen: Accelerator, record: _Record, probe: ProbeSaid) -> Accelerator:
     if record.get("health") != "unusable":
         return known
     return ill(known, _REASONS.get(str(record.get("reason")), "unknown"), str(record.get("detail") or "")[:300])
+
+
+def _strangers(seen: Sequence[Accelerator], told: dict[str, list[_Record]], probe: ProbeSaid) -> list[Accelerator]:
+    """Return the devices whose addresses nobody else has, as unusable."""
+    known = {device.pci_address.lower() for device in seen}
+    others = [record for address, records in told.items() if address not in known for record in records]
+    doubt = "NVML names an address that the bus does not have"
+    return [ill(_known(_stranger(record), record, probe), "unknown", doubt) for record in others]
 
 
 def _stranger(record: _Record) -> Accelerator:

@@ -1,4 +1,4 @@
-"""The probe's child program, `python -m pilotwrap.probe.nvml FD`: asks NVML and says each answer at once on FD.
+"""The probe's child program: asks NVML and says each answer at once on the descriptor that its first word names.
 
 It is a program of its own because a driver can hang or crash whoever asks it. One JSON line is written before each
 call (a mark), one for each device, and one at the end: what was found before a crash counts, and the mark names the
@@ -217,13 +217,10 @@ def _text(answer: object) -> str:
     return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else str(answer)
 
 
-def _program() -> None:
+def program() -> None:
+    """Be the child."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)  # noqa: FBT003 - positional only
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     main(descriptor)
     os._exit(0)  # a library's destructors can hang as well as its calls
-
-
-if __name__ == "__main__":
-    _program()

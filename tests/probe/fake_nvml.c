@@ -1,5 +1,6 @@
 /* A libnvidia-ml.so.1 that behaves, or misbehaves, as FAKE_NVML says: space-separated words, each WORD or WORD:GPU.
  * Signatures, structures and error numbers are those of the public nvml.h (CUDA 12). */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,18 @@ static int asked(const char *word, int index) {
   return 0;
 }
 
+static void scribble(void) { /* into whatever is open, without a newline: another library's debugging */
+  for (int fd = 3; fd < 64; fd++)
+    if (write(fd, "{\"kind\": \"end\"", 14) < 0) continue;
+}
+
 static void misbehave(int index) {
+  if (asked("scribble", index)) scribble();
+  if (asked("slow", index)) usleep(300000);
+  if (asked("deaf", index)) { /* as one asleep in the driver: no TERM, and a child that holds every pipe */
+    signal(SIGTERM, SIG_IGN);
+    if (fork() >= 0) for (;;) pause();
+  }
   if (asked("crash", index)) *(volatile int *)0 = 1;
   if (asked("hang", index)) {
     prctl(PR_SET_NAME, "hanging"); /* so that a test sees that we got here */
@@ -45,6 +57,7 @@ int nvmlInitWithFlags(unsigned flags) {
     fprintf(stderr, "garbage \x01\xff\n");
   }
   if (asked("hang-init", -1)) for (;;) pause();
+  if (asked("crash-init", -1)) abort();
   if (asked("mismatch", -1)) return LIB_RM_VERSION_MISMATCH;
   if (asked("no-driver", -1)) return DRIVER_NOT_LOADED;
   return SUCCESS;
@@ -54,10 +67,17 @@ const char *nvmlErrorString(int code) { return code == GPU_IS_LOST ? "GPU is los
 
 int nvmlSystemGetDriverVersion(char *text, unsigned length) { snprintf(text, length, "550.54.15"); return SUCCESS; }
 
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 4; return SUCCESS; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12040; return SUCCESS; }
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+  *count = asked("count-huge", -1) ? 4000000000u : asked("count-0", -1) ? 0 : asked("count-3", -1) ? 3
+           : asked("count-9", -1) ? 9 : 4;
+  return asked("count-refused", -1) ? NO_PERMISSION : SUCCESS;
+}
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *handle) {
   misbehave((int)index);
+  if (index > 3) return INVALID_ARGUMENT;
   if (asked("lost", (int)index)) return GPU_IS_LOST;
   if (asked("denied", (int)index)) return NO_PERMISSION;
   gpus[index].index = (int)index;
@@ -68,17 +88,23 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *handle) {
 
 int nvmlDeviceGetPciInfo_v3(nvmlDevice_t handle, pci_t *info) {
   memset(info, 0, sizeof *info);
-  snprintf(info->busId, sizeof info->busId, "00000000:%02X:00.0", 0xC1 + handle->index);
+  int shown = asked("twin", handle->index) ? handle->index - 1 : handle->index;
+  snprintf(info->busId, sizeof info->busId, "00000000:%02X:00.0", 0xC1 + shown);
+  if (asked("stray", handle->index)) snprintf(info->busId, sizeof info->busId, "00000000:FE:00.0");
+  if (asked("nonsense", handle->index)) snprintf(info->busId, sizeof info->busId, "no address");
   return SUCCESS;
 }
 
 int nvmlDeviceGetName(nvmlDevice_t handle, char *text, unsigned length) {
-  snprintf(text, length, handle->instance < 0 ? "NVIDIA A100-SXM4-40GB" : "NVIDIA A100-SXM4-40GB MIG 1g.5gb");
+  const char *whole = asked("fast", handle->index) ? "NVIDIA H100" : "NVIDIA A100-SXM4-40GB";
+  if (asked("garbage", handle->index)) whole = "\xff\xfe\x01";
+  snprintf(text, length, handle->instance < 0 ? whole : "NVIDIA A100-SXM4-40GB MIG 1g.5gb");
   return SUCCESS;
 }
 
 int nvmlDeviceGetUUID(nvmlDevice_t handle, char *text, unsigned length) {
-  if (handle->instance < 0) snprintf(text, length, "GPU-0000000%d", handle->index);
+  int shown = asked("twin", handle->index) ? handle->index - 1 : handle->index;
+  if (handle->instance < 0) snprintf(text, length, "GPU-0000000%d", shown);
   else snprintf(text, length, "MIG-0000000%d-%d", handle->index, handle->instance);
   return SUCCESS;
 }
@@ -92,6 +118,8 @@ int nvmlDeviceGetMemoryInfo(nvmlDevice_t handle, memory_t *memory) {
 
 int nvmlDeviceGetTotalEccErrors(nvmlDevice_t handle, int type, int counter, unsigned long long *count) {
   if (asked("lost-late", handle->index)) return GPU_IS_LOST;
+  if (asked("hang-late", handle->index)) for (;;) pause();
+  if (asked("crash-late", handle->index)) raise(SIGBUS);
   *count = asked("ecc", handle->index) && type == 1 && counter == 0 ? 3 : 0;
   return asked("no-ecc", handle->index) ? NOT_SUPPORTED : SUCCESS;
 }
@@ -109,8 +137,18 @@ int nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t handle, int *pending) {
 }
 
 int nvmlDeviceGetComputeMode(nvmlDevice_t handle, int *mode) {
-  *mode = asked("prohibited", handle->index) ? 2 : 0;
+  *mode = asked("prohibited", handle->index) ? 2 : asked("exclusive", handle->index) ? 3 : asked("odd-mode", handle->index) ? 77 : 0;
   return SUCCESS;
+}
+
+int nvmlDeviceGetNumGpuCores(nvmlDevice_t handle, unsigned *cores) {
+  *cores = asked("fast", handle->index) ? 16896 : 6912;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetMaxClockInfo(nvmlDevice_t handle, int type, unsigned *clock) {
+  *clock = 1410;
+  return type == 1 ? SUCCESS : INVALID_ARGUMENT;
 }
 
 int nvmlDeviceGetMigMode(nvmlDevice_t handle, unsigned *current, unsigned *next) {

@@ -1,7 +1,7 @@
 """The probe against a library that behaves, hangs, crashes, prints and lies (built here from fake_nvml.c)."""
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,23 +15,6 @@ from pilotwrap.probe.nvml import pci_address
 from pilotwrap.probe.run import probe_nvml
 
 Probe = Callable[..., ProbeSaid]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler: install gcc")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    line = [compiler, "-w", "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(line, check=True)
-    return folder
-
-
-@pytest.fixture
-def environment(library: Path) -> Callable[[str], Mapping[str, str]]:
-    return lambda words: {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": words}
 
 
 @pytest.fixture
@@ -67,7 +50,8 @@ def test_healthy_devices_are_named_with_their_sysfs_address(probe: Probe) -> Non
     assert devices(said)[2]["uuid"] == "GPU-00000002"
     assert devices(said)[2]["memory_mib"] == 40960
     assert devices(said)[2]["model"] == "NVIDIA A100-SXM4-40GB"
-    assert {"kind": "driver", "version": "550.54.15"} in said.records
+    assert {"kind": "driver", "version": "550.54.15", "cuda": "12.4"} in said.records
+    assert {(device["compute_mode"], device["speed"]) for device in devices(said)} == {("default", 6912 * 1410)}
     assert said.records[-1] == {"kind": "end", "devices": 4}
 
 
@@ -106,6 +90,18 @@ def test_a_grandchild_that_holds_the_pipe_neither_delays_nor_stays(probe: Probe)
     assert len(devices(said)) == 4
     assert not said.timed_out
     _wait_for(lambda: not processes_with("mark-of-fork"))
+
+
+def test_a_child_that_cannot_be_killed_is_left_behind(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _signal: asked.append(group))  # as if it slept in the driver
+    start = time.monotonic()
+    said = probe("hang:1 mark-of-stuck", deadline_s=1.5)
+    assert time.monotonic() - start < 2.5
+    assert (said.exit, said.timed_out, len(devices(said))) == (None, True, 1)
+    assert asked
+    os.kill(asked[0], signal.SIGKILL)
+    os.waitpid(asked[0], 0)
 
 
 def test_a_library_that_exits_is_no_success(probe: Probe) -> None:

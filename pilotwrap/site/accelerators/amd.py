@@ -48,11 +48,11 @@ LOOKS = Looks(
 
 def devices(said: DeviceSaid, snapshot: Snapshot) -> tuple[Accelerator, ...]:
     """Return the device, or its partitions; nothing where the driver has no compute part for it (a display's)."""
-    own, display = [unit for unit in units(snapshot) if unit.address == said.address.lower()], _is_display(said)
+    own = [unit for unit in units(snapshot) if unit.address == said.address.lower()]
+    display = said.pci_class.lower().startswith("0x0300")
     seen = _seen(said, snapshot, "gcd" if _number(said) in DIES or len(own) > 1 else "gpu")
     if own:
-        fit = [unit for unit in own if unit.memory_mib or not display]
-        return tuple(_unit(seen, unit, len(own), part) for part, unit in enumerate(fit))
+        return _parts(seen, [unit for unit in own if unit.memory_mib or not display])
     if refused(snapshot):
         return (ill(seen, "not-granted", "the driver does not tell its compute part to us"),)
     return () if display and is_there(snapshot) else (seen,)
@@ -60,7 +60,8 @@ def devices(said: DeviceSaid, snapshot: Snapshot) -> tuple[Accelerator, ...]:
 
 def in_order(found: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]:
     """Return the devices as ROCm numbers them: along KFD's nodes, where it tells them."""
-    rank = {unit.address: unit.number for unit in reversed(units(snapshot))}
+    told = list(dict.fromkeys(unit.address for unit in units(snapshot)))
+    rank = {address: place for place, address in enumerate(told)}
     return sorted(found, key=lambda device: rank.get(device.pci_address.lower(), len(rank)))
 
 
@@ -101,11 +102,15 @@ def _picked(text: str, counted: Sequence[Accelerator]) -> list[Accelerator]:
     return chosen
 
 
-def _unit(seen: Accelerator, unit: Unit, parts: int, part: int) -> Accelerator:
-    name = f"GPU-{unit.unique_id:016x}" if unit.unique_id else None
-    memory = unit.memory_mib or (seen.memory_mib // parts if seen.memory_mib else None)
-    told = {"uuid": seen.uuid or name, "memory_mib": memory, "part": part if parts > 1 else None}
-    return seen.model_copy(update=told)
+def _parts(seen: Accelerator, own: Sequence[Unit]) -> tuple[Accelerator, ...]:
+    """Return a device as its units: one, or its partitions."""
+    found = []
+    for part, unit in enumerate(own):
+        name = f"GPU-{unit.unique_id:016x}" if unit.unique_id else None
+        memory = unit.memory_mib or (seen.memory_mib // len(own) if seen.memory_mib else None)
+        told = {"uuid": seen.uuid or name, "memory_mib": memory, "part": part if len(own) > 1 else None}
+        found.append(seen.model_copy(update=told))
+    return tuple(found)
 
 
 def _seen(said: DeviceSaid, snapshot: Snapshot, kind: DeviceKind) -> Accelerator:
@@ -124,7 +129,3 @@ def _seen(said: DeviceSaid, snapshot: Snapshot, kind: DeviceKind) -> Accelerator
 
 def _number(said: DeviceSaid) -> str:
     return said.device.removeprefix("0x").lower()
-
-
-def _is_display(said: DeviceSaid) -> bool:
-    return said.pci_class.lower().startswith("0x0300")

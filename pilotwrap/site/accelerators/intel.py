@@ -76,7 +76,7 @@ def visible(found: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerato
         left = [device for word in said[MASK].split(",") for device in _masked(word.strip(), roots)]
         roots = [[device for device in root if device in left] for root in roots]
     roots = [root for root in roots if root]
-    return selected(said[SELECTOR], roots) if SELECTOR in said else [device for root in roots for device in root]
+    return selected(said[SELECTOR], roots) if said.get(SELECTOR) else [device for root in roots for device in root]
 
 
 def mask(chosen: Sequence[Accelerator], counted: Sequence[Accelerator]) -> dict[str, str]:

@@ -5,6 +5,7 @@ for parts; a term that begins with `!` takes away. Case does not count.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from pilotwrap.model.node import Accelerator
 from pilotwrap.site.digits import number_of
@@ -15,13 +16,16 @@ _Roots = Sequence[Sequence[Accelerator]]
 def selected(text: str, roots: _Roots) -> list[Accelerator]:
     """Return the devices that a selector leaves; what cannot be read ends a SYCL program, so it leaves none."""
     terms = [term.strip().lower() for term in text.split(";") if term.strip()]
-    taken_away = [term[1:] for term in terms if term.startswith("!")]
-    chosen = [term for term in terms if not term.startswith("!")] or ["*:*"]
-    if not terms or not all(":" in term for term in terms):
+    if not all(":" in term for term in terms):
         return []
-    gone = [device for term in taken_away for device in _named(term, roots)]
-    kept = [device for term in chosen for device in _named(term, roots)]
-    return [device for root in roots for device in root if device in kept and device not in gone]
+    taken_away = [term[1:] for term in terms if term.startswith("!")]
+    kept = _all_named([term for term in terms if not term.startswith("!")] or ["*:*"], roots)
+    gone = _all_named(taken_away, roots)
+    return [device for device in chain(*roots) if device in kept and device not in gone]
+
+
+def _all_named(terms: Sequence[str], roots: _Roots) -> list[Accelerator]:
+    return [device for term in terms for device in _named(term, roots)]
 
 
 def _named(term: str, roots: _Roots) -> Iterator[Accelerator]:
