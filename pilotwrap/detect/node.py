@@ -1,8 +1,10 @@
 """Snapshot to NodeFacts: what a node's answers mean. Pure: the same snapshot gives the same facts anywhere."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pilotwrap.detect.accelerators import accelerators
 from pilotwrap.detect.cpus import cpus, memory, without_reserved
@@ -20,22 +22,24 @@ from pilotwrap.model.node import (
     Vantage,
 )
 from pilotwrap.model.snapshot import CommandSaid, Snapshot
-from pilotwrap.site.machines.listing import machine_of
-from pilotwrap.site.machines.machine import Machine
 from pilotwrap.site.runtimes.listing import RUNTIMES
 from pilotwrap.site.schedulers import none
 from pilotwrap.site.schedulers.listing import SCHEDULERS, Scheduler, scheduler_of
+
+if TYPE_CHECKING:
+    from pilotwrap.site.machines.machine import Machine
 
 _T = TypeVar("_T")
 
 
 def node_facts(snapshot: Snapshot, machine: Machine | None = None) -> NodeFacts:
-    """Return what the snapshot means, on this machine or on the one that it shows itself to be of.
+    """Return what the snapshot means, on this machine or on the one whose batch job it shows itself to be in.
 
     What cannot be read becomes a problem, never an exception.
     """
     problems: list[Problem] = []
-    machine, scheduler = machine or machine_of(snapshot), scheduler_of(snapshot)
+    scheduler = scheduler_of(snapshot)
+    machine = machine or _machine(snapshot, scheduler)
     allocation = _tried(scheduler.allocation, snapshot, problems, scheduler.NAME) or none.allocation(snapshot)
     found = _tried(cpus, snapshot, problems, "cpus") or Cpus(granted="", cores=())
     return NodeFacts(
@@ -61,6 +65,15 @@ def _tried(read: Callable[[Snapshot], _T], snapshot: Snapshot, problems: list[Pr
     except ValueError as error:
         problems.append(Problem(source=source, reason="unreadable", detail=str(error)))
         return None
+
+
+def _machine(snapshot: Snapshot, scheduler: Scheduler) -> Machine | None:
+    """Return the machine whose batch job we are in; a host of one's own is none, and opens none of their files."""
+    if scheduler.NAME == none.NAME:
+        return None
+    from pilotwrap.site.machines.listing import machine_of
+
+    return machine_of(snapshot)
 
 
 def _placed(found: tuple[Accelerator, ...], machine: Machine | None) -> tuple[Accelerator, ...]:
