@@ -38,6 +38,7 @@ def request(kind: LauncherKind, job: str) -> LaunchRequest:
         here=HOSTS[0],
         ranks_per_node=4,
         one_fails_all=True,
+        gpus_per_node=4,
         mpi_types=("none", "cray_shasta", "pmi2"),
         options=("--label", "a b;$c"),
         command=SHIM,

@@ -23,6 +23,9 @@ class LaunchRequest(Value):
     options: tuple[str, ...] = ()
     """The user's own further options."""
 
+    gpus_per_node: int | None = None
+    """What the batch system gave on each node, where it counts GPUs."""
+
     here: str | None = None
     """The host that the launcher is called on, as the batch system's lists have it."""
 
