@@ -9,6 +9,7 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = "aprun(1) of ALPS; ALCF's guide to Theta (archived)"
 NAME: LauncherName = "aprun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("cobalt", "pbs")

@@ -6,6 +6,7 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = "flux-run(1) and flux-shell(1) of flux-core 0.88"
 NAME: LauncherName = "flux"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("flux",)

@@ -7,6 +7,7 @@ from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.launchers.version import ASKS, MPIEXEC
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = "mpiexec.hydra -help of MPICH 4.0"
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "hydra"
 SCHEDULERS: tuple[SchedulerName, ...] = ()

@@ -7,6 +7,7 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = "docs.olcf.ornl.gov, systems/summit_user_guide; ALL_CPUS and ALL_GPUS as users report them of JSM"
 NAME: LauncherName = "jsrun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("lsf",)

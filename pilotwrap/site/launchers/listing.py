@@ -13,6 +13,9 @@ from pilotwrap.site.looks import Looks
 class LauncherKind(Protocol):
     """What a file of this folder gives."""
 
+    SOURCE: str
+    """Where its options are documented."""
+
     NAME: LauncherName
     FLAVOUR: Flavour | None
     SCHEDULERS: tuple[SchedulerName, ...]

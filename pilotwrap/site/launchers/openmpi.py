@@ -7,6 +7,7 @@ from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.launchers.version import ASKS, MPIEXEC
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = "mpirun(1) of Open MPI 4.1; docs.open-mpi.org/en/v5.0.x, mpirun(1)"
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "openmpi"
 SCHEDULERS: tuple[SchedulerName, ...] = ()

@@ -7,6 +7,9 @@ from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.launchers.version import ASKS, MPIEXEC
 from pilotwrap.site.looks import Looks
 
+SOURCE: str = (
+    "docs.alcf.anl.gov, aurora/running-jobs-aurora and polaris/running-jobs; Cray-HPE/craycli, modules/mpiexec"
+)
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "pals"
 SCHEDULERS: tuple[SchedulerName, ...] = ("pbs",)

@@ -8,6 +8,7 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Command, Looks
 
+SOURCE: str = "srun(1) of Slurm 22.05"
 NAME: LauncherName = "srun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("slurm",)
