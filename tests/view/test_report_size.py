@@ -51,8 +51,8 @@ def test_a_report_is_at_most_64_kib_of_bytes(
 
 
 def test_failed_jobs_are_kept_before_finished_ones() -> None:
-    well = JobReport(state="finished", reason="ok", detail="x" * 200)
-    ill = JobReport(state="failed", reason="stage-in", detail="not there")
+    well = JobReport(state="finished", reason="ok", detail="x" * 200, told=True)
+    ill = JobReport(state="failed", reason="stage-in", detail="not there", told=True)
     report = run_report([well] * 2000 + [ill], RunEnd())
     assert report.jobs[0] == ill
     assert len(report.jobs) < report.job_count == 2001
