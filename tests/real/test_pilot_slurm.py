@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from real import processes
 from real.pilot import PilotRig, pilot_rig
 from real.slurm import Slurm, started, why_not
 from real.test_pilot_stops import TOLD_S, left_of
@@ -41,7 +42,7 @@ class PilotWorker(Worker):
         return [*own[:at], *self.words, *own[at + 2 :]]
 
     def begun(self, minutes: int) -> None:
-        """Start it with a job that sleeps; wait until it does, and the server knows."""
+        """Start it with a job that sleeps."""
         self.panda_id = self.put(SLEEPS)
         self.start("--jobs", "1", minutes=minutes, tasks_per_node=1)
 
@@ -49,6 +50,11 @@ class PilotWorker(Worker):
         """Wait until the payload and what went away from it are there, and the server knows."""
         until(lambda: list(left_of(self.home).values()).count("sleep 300") == 2, f"it sleeps; {self.log}", 60)
         until(lambda: "running" in {entry["state"] for entry in self.listed(self.panda_id)["history"]}, "it runs")
+
+    def processes(self) -> dict[int, str]:
+        """Return what lives of its batch job; another Slurm on this host has jobs of the same number."""
+        own = set(processes.marked(f"SLURM_CONF={self.slurm.home}/"))
+        return {pid: line for pid, line in super().processes().items() if pid in own}
 
     def told_once(self, timeout_s: float, what: str) -> None:
         """Wait for the job's end at the server, and for that of all that it was."""
@@ -80,7 +86,6 @@ def worker(rig: PilotRig, slurm: Slurm, name: str) -> PilotWorker:
 def test_scancel_and_both_kinds_of_limit_are_told_in_time_and_nothing_is_left(pilot_sdist: Path) -> None:
     with batch(pilot_sdist, 1) as (rig, slurm):
         planned, surprised, cancelled = (worker(rig, slurm, name) for name in ("planned", "surprised", "cancelled"))
-        begun_at = time.monotonic()
         for one, minutes in ((planned, 1), (surprised, 5), (cancelled, 5)):
             one.begun(minutes)
         surprised.sleeping()
@@ -91,10 +96,9 @@ def test_scancel_and_both_kinds_of_limit_are_told_in_time_and_nothing_is_left(pi
         cancelled.told_once(TOLD_S, STOPPED)
         assert told_after(dict(cancelled.listed(cancelled.panda_id)), at) < TOLD_S
 
-        planned.told_once(90, STOPPED)
-        assert time.monotonic() - begun_at < 60
+        planned.told_once(90, "")  # by our stop, or by the pilot's own, which comes in the same second
         assert planned.report()["reason"] == "walltime"
-        assert slurm.wait(planned.job_id) == "FAILED"
+        assert slurm.wait(planned.job_id) == "FAILED"  # by itself, and not TIMEOUT
 
         slurm.reach(surprised.job_id, frozenset({"COMPLETING", "TIMEOUT", "FAILED"}), timeout_s=60 + ENDING_S)
         surprised.told_once(TOLD_S, STOPPED)
