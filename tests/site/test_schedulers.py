@@ -48,6 +48,14 @@ def test_a_batch_shell_s_nodes_are_those_it_was_given(scheduler: Scheduler, node
     assert facts.host == (shell.host if scheduler.LAUNCH_NODES else nodes[0])
 
 
+@pytest.mark.parametrize("name", ["slurm", "pbs", "flux"])
+@given(nodes=NIDS, gpus=st.integers(1, 16))
+def test_a_batch_shell_s_gpus_are_those_it_was_given(name: str, nodes: tuple[str, ...], gpus: int) -> None:
+    scheduler = scheduler_named(name)
+    assert scheduler.allocation(scheduler.batch_shell(nodes, gpus)).gpus_per_node == gpus
+    assert not scheduler.allocation(scheduler.batch_shell(nodes)).gpus_per_node
+
+
 RANK = {
     "flux": ("FLUX_TASK_RANK", "flux-shell", "flux-broker-0"),
     "lsf": ("JSM_NAMESPACE_RANK", "jsmd", "sbatchd"),

@@ -17,7 +17,7 @@ def machine_snapshot(machine: Machine, nodes: int) -> Snapshot:
     scheduler = scheduler_named(machine.scheduler)
     prefix = None if scheduler.LAUNCH_NODES else _host_prefix(machine)
     hosts = tuple(f"{prefix}{number}" if prefix else f"nid{number:05}" for number in range(1, nodes + 1))
-    shell = scheduler.batch_shell(hosts)
+    shell = scheduler.batch_shell(hosts, len(machine.node.devices))
     threads = machine.node.cores * machine.node.threads_per_core
     return shell.model_copy(
         update={

@@ -68,7 +68,7 @@ def nids_of(text: str) -> tuple[str, ...]:
     return tuple(f"nid{number:05}" for number in dict.fromkeys(numbers))
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], _gpus_per_node: int = 0) -> Snapshot:
     """Return what a batch script before these nodes (names as nid00003) shows, half an hour before its end."""
     numbers = ",".join(str(int(node.removeprefix("nid"))) for node in nodes)
     return Snapshot(

@@ -80,7 +80,7 @@ def _said(snapshot: Snapshot, words: tuple[str, ...]) -> str:
     return next((said.output for said in snapshot.commands if said.words == words and said.exit == 0), "")
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], gpus_per_node: int = 0) -> Snapshot:
     """Return what a batch script on the first of these nodes shows, half an hour before its end."""
     return Snapshot(
         host=nodes[0],
@@ -88,7 +88,7 @@ def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
         variables={"FLUX_URI": "local:///run/flux/1/local-0", "FLUX_ENCLOSING_ID": "f1"},
         commands=(
             CommandSaid(argv=_ASK_TIME, exit=0, output="1800\n"),
-            CommandSaid(argv=_ASK_NODES, exit=0, output=",".join(nodes) + "\n"),
+            CommandSaid(argv=_ASK_NODES, exit=0, output=f"{','.join(nodes)} {gpus_per_node * len(nodes)}\n"),
         ),
         programs={"flux": "/usr/bin/flux"},
     )

@@ -36,8 +36,8 @@ class Scheduler(Protocol):
     def allocation(self, snapshot: Snapshot, /) -> Allocation:
         """Return what it gave; ValueError when its words cannot be read."""
 
-    def batch_shell(self, nodes: tuple[str, ...], /) -> Snapshot:
-        """Return what it shows in a batch shell of these nodes: for synthetic nodes."""
+    def batch_shell(self, nodes: tuple[str, ...], gpus_per_node: int = 0, /) -> Snapshot:
+        """Return what it shows in a batch shell of these nodes and their GPUs: for synthetic nodes."""
 
     def walltime(self, minutes: int, /) -> str:
         """Return a wall time as its scripts have it."""

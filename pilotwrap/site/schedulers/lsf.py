@@ -91,7 +91,7 @@ def _time_left_s(snapshot: Snapshot) -> float | None:
     return min(left, default=None)
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], _gpus_per_node: int = 0) -> Snapshot:
     """Return what a batch shell on a launch node before these nodes shows, half an hour before its end."""
     asked = ("bjobs", "-noheader", "-o", "time_left", "1")
     return Snapshot(

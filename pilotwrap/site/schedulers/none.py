@@ -39,7 +39,7 @@ def allocation(snapshot: Snapshot) -> Allocation:
     )
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], _gpus_per_node: int = 0) -> Snapshot:
     """Return what the host shows: nothing of a batch system."""
     return Snapshot(host=nodes[0])
 

@@ -142,9 +142,10 @@ def _lines(output: str) -> Iterator[tuple[str, str]]:
             yield block + (match[1] or match[5]), (match[2] or match[3] or match[6] or "").strip()
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], gpus_per_node: int = 0) -> Snapshot:
     """Return what a batch shell on the first of these nodes shows, half an hour before its end."""
-    told = {"Jobs": {"1.server": {"Resource_List": {"walltime": "00:30:00"}}}}
+    gpus = {"ngpus": gpus_per_node * len(nodes)} if gpus_per_node else {}
+    told = {"Jobs": {"1.server": {"Resource_List": {"walltime": "00:30:00", **gpus}}}}
     asked = ("qstat", "-x", "-f", "-F", "json", "1.server")
     return Snapshot(
         host=nodes[0].partition(".")[0],

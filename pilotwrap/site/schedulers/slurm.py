@@ -94,13 +94,14 @@ def seconds_of(text: str) -> float | None:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-def batch_shell(nodes: tuple[str, ...]) -> Snapshot:
+def batch_shell(nodes: tuple[str, ...], gpus_per_node: int = 0) -> Snapshot:
     """Return what a batch shell on the first of these nodes shows, half an hour before its end."""
     asked = ("squeue", "-h", "-j", "1", "-o", "%L")
+    gpus = {"SLURM_GPUS_ON_NODE": str(gpus_per_node)} if gpus_per_node else {}
     return Snapshot(
         host=nodes[0],
         ancestors=("bash", "slurmstepd: [1.batch]"),
-        variables={"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": ",".join(nodes), "SLURMD_NODENAME": nodes[0]},
+        variables={"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": ",".join(nodes), "SLURMD_NODENAME": nodes[0], **gpus},
         commands=(CommandSaid(argv=asked, exit=0, output="30:00\n"),),
         programs={"squeue": "/usr/bin/squeue", "sbatch": "/usr/bin/sbatch"},
     )
