@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pilotwrap.detect.node import node_facts
 from pilotwrap.detect.survey import allocation_of_one
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
+from pilotwrap.model.node import NodeFacts
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
 from pilotwrap.plan.ledger import ledger_of
@@ -23,7 +24,7 @@ from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
 from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
-from pilotwrap.run.summary import RunEnd, exit_code, run_report, timeline
+from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
 from pilotwrap.run.survey import surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
@@ -31,6 +32,7 @@ from pilotwrap.site.accelerators.vendors import asks_nvml
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pilotwrap.run.fanout import Fanout
     from pilotwrap.run.work import PandaWork
 
 RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
@@ -47,27 +49,81 @@ class Outside(NamedTuple):
     """Asks the vendor's library about the devices of this node, in a child process."""
 
 
+class Begun(NamedTuple):
+    """What is known when the starter has spoken."""
+
+    hello: Message
+    early: list[Message]
+    """Stops that came before anything else."""
+
+    snapshot: Snapshot
+    head: NodeFacts
+    at: float
+    """Seconds since the epoch."""
+
+
 def controlled(
     link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory, outside: Outside
 ) -> tuple[RunReport, int]:
     """Do the whole run; return its report and the exit code. Raises PilotwrapError for what ends it before any job."""
-    began = time.time()
+    at = time.time()
     snapshot, early = _first_words(link)
     if asks_nvml(snapshot):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
-    around = _surroundings(link, hello, options, run, snapshot)
+    begun = Begun(hello, early, snapshot, node_facts(snapshot), at)
+    part = options.part
+    if part is None:
+        return _controlled(link, begun, options, run, outside)
+    from pilotwrap.run.fanout import alone, answer, share_of
+
+    try:
+        options = share_of(part, begun.head.host, options)
+        said = _controlled(link, begun._replace(head=alone(begun.head)), options, run, outside)
+    except PilotwrapError as error:
+        answer(part, begun.head.host, refusal(error, str(run.path)), error.exit_code)
+        raise
+    answer(part, begun.head.host, *said)
+    return said
+
+
+def _controlled(
+    link: StarterLink, begun: Begun, options: RunOptions, run: RunDirectory, outside: Outside
+) -> tuple[RunReport, int]:
+    around = _surroundings(link, begun, options, run)
     driver = Driver(around, link, ledger_of(around.allocation))
-    link.listen(lambda message: driver.post(lambda: driver.heard(message)))
+    fanout = _fanout(driver, options, begun.hello)
+    heard = fanout.heard if fanout else driver.heard
+    link.listen(lambda message: driver.post(lambda: heard(message)))
     threading.excepthook = lambda fault: driver.post(lambda: _raise(fault.exc_value))
     stopper = Stopper(driver)
     driver.on_stop = stopper.asked
-    for message in early:
+    for message in begun.early:
         driver.heard(message)
+    if fanout:
+        report, code = fanout.run(stopper, begun.at)
+    else:
+        report, code = _jobs_run(driver, options, begun, stopper, outside)
+    keep(run, report)
+    return report, code
+
+
+def _fanout(driver: Driver, options: RunOptions, hello: Message) -> Fanout | None:
+    """Return the way to one controller a node, where jobs are fetched so."""
+    if options.worker is None or options.controllers == "head" or len(driver.around.allocation.hosts) == 1:
+        return None
+    from pilotwrap.run.fanout import Fanout, spreads
+
+    return Fanout(driver, options, hello) if spreads(options, driver.around.allocation) else None
+
+
+def _jobs_run(
+    driver: Driver, options: RunOptions, begun: Begun, stopper: Stopper, outside: Outside
+) -> tuple[RunReport, int]:
     work = None
-    if around.server:
+    if driver.around.server:
         from pilotwrap.run.supply import supply
 
-        work = supply(driver, options, snapshot)
+        work = supply(driver, options, begun.snapshot)
     _take_specs(driver, options)
     try:
         _loop(driver, work, stopper, outside)
@@ -78,11 +134,8 @@ def controlled(
 
         driver.recorder.close()
         leave_nothing(driver)
-    end = _end(driver, work, stopper, began)
-    report = run_report(driver.reports, end)
-    code = exit_code(driver.reports, end)
-    keep(run, report)
-    return report, code
+    end = _end(driver, work, stopper, begun.at)
+    return run_report(driver.reports, end), exit_code(driver.reports, end)
 
 
 def keep(run: RunDirectory, report: RunReport) -> None:
@@ -122,17 +175,17 @@ def _loop(driver: Driver, work: PandaWork | None, stopper: Stopper, outside: Out
         outside.progress(driver.counts)
 
 
-def _surroundings(
-    link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory, snapshot: Snapshot
-) -> Surroundings:
+def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: RunDirectory) -> Surroundings:
     now = time.monotonic()
-    head = node_facts(snapshot)
+    hello, head = begun.hello, begun.head
     host_argv = tuple(str(word) for word in hello["self"])
-    if options.pilot:
+    if options.pilot and options.controllers == "head":
         from pilotwrap.run.pilot3.setup import refuse_several_nodes
 
         refuse_several_nodes(head)
-    allocation = allocation_of_one(head) if options.pilot else surveyed(head, link, run, host_argv)
+        allocation = allocation_of_one(head)
+    else:
+        allocation = surveyed(head, link, run, host_argv)
     if not allocation.groups:
         raise NodeUnusableError(
             "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)

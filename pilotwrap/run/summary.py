@@ -44,7 +44,7 @@ def exit_code(reports: Sequence[JobReport], end: RunEnd) -> int:
     if end.error is not None:
         codes.append(end.error.exit_code)
     if end.stop_reason is not None:
-        codes.append(_stop_code(end))
+        codes.append(stop_code(end))
     if not codes:
         return EXIT_CODES["no-work"]
     return exit_code_of(codes)
@@ -116,7 +116,8 @@ def _job_code(report: JobReport) -> int:
     return EXIT_CODES[report.reason]
 
 
-def _stop_code(end: RunEnd) -> int:
+def stop_code(end: RunEnd) -> int:
+    """Return what a run that was stopped exits with."""
     if end.stop_reason in {"walltime", "preempted"}:
         return ALLOCATION_WALLTIME_EXIT
     return INTERRUPTED_EXIT if end.stopped == _INT else EXIT_CODES["cancelled"]

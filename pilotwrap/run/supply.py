@@ -15,10 +15,13 @@ from pilotwrap.run.state import NEVER
 from pilotwrap.run.stopper import IDLE_S
 
 if TYPE_CHECKING:
+    from pilotwrap.model.job import JobSpec
     from pilotwrap.model.snapshot import Snapshot
+    from pilotwrap.panda.client import PandaClient
     from pilotwrap.run.driver import Driver
     from pilotwrap.run.options import RunOptions
     from pilotwrap.run.pilot3.terms import PilotTerms
+    from pilotwrap.run.surroundings import Server
     from pilotwrap.run.work import PandaWork
 
 FIRST_S = 20.0
@@ -32,40 +35,48 @@ PILOT_OVERHEAD_S = 900.0
 """What a pilot may take besides its job: it waits for minutes before it tells of a failed one (187 s were measured)."""
 
 
+def announce(driver: Driver, options: RunOptions) -> None:
+    """Make sure that we may report, where no pilot does it; tell of Harvester's worker; send what dead runs left."""
+    from pilotwrap.panda.client import connected
+    from pilotwrap.run.pandaworker import tell_worker
+    from pilotwrap.run.remains import mark, tell_remains
+
+    around, server = driver.around, _server(driver)
+
+    def client() -> PandaClient:
+        return connected(server.url, server.credential, server.ca_path, server.api)
+
+    if options.pilot is None:
+        make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
+    mark(around.run)
+    if options.part is not None:
+        # its head does that for all nodes
+        return
+    driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
+    driver.tell_worker("started")
+    driver.remains = tell_remains(around.run, connected)
+
+
 def supply(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
     """Make sure that we may report, send what dead runs left, and get ready to fetch."""
     from pilotwrap.panda.client import connected
     from pilotwrap.panda.spool import Spool
     from pilotwrap.run.fetcher import Fetcher
-    from pilotwrap.run.pandaworker import tell_worker
     from pilotwrap.run.recorder import Recorder
-    from pilotwrap.run.remains import mark, tell_remains
     from pilotwrap.run.teller import Teller
     from pilotwrap.run.work import PandaWork, WorkTerms
 
-    around = driver.around
-    if around.server is None or options.worker is None:
+    if options.worker is None:
         raise UsageError("no server to fetch from")
-    worker = options.worker
-    if around.accept_fewer:
-        worker = worker.model_copy(update={"nodes": lowered(driver.ledger, worker)})
-    if short := shortage(driver.ledger, worker, around.allocation.unfit):
-        raise short
-    server = around.server
-
-    def client() -> Any:  # noqa: ANN401 - a PandaClient, whose module is imported only here
-        return connected(server.url, server.credential, server.ca_path, server.api)
-
-    if options.pilot is None:
-        make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
-    else:
+    worker = _shape(driver, options.worker)
+    if options.pilot:
         _take_pilots(driver, options, snapshot)
-        server = driver.around.server or server
-    driver.recorder = Recorder(Spool(around.run.path))
-    mark(around.run)
-    driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
-    driver.tell_worker("started")
-    driver.remains = tell_remains(around.run, connected)
+    server = _server(driver)
+    announce(driver, options)
+    driver.recorder = Recorder(Spool(driver.around.run.path))
+
+    def client() -> PandaClient:
+        return connected(server.url, server.credential, server.ca_path, server.api)
 
     def answered(job_name: str, event: Any) -> None:  # noqa: ANN401 - an Answered
         def happened() -> None:
@@ -86,6 +97,21 @@ def supply(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork
         terms = replace(terms, overhead_s=PILOT_OVERHEAD_S, spawn_s=NEVER)
     works.append(PandaWork(driver, fetcher, server, worker, terms))
     return works[0]
+
+
+def _server(driver: Driver) -> Server:
+    if driver.around.server is None:
+        raise UsageError("no server to fetch from")
+    return driver.around.server
+
+
+def _shape(driver: Driver, worker: JobSpec) -> JobSpec:
+    """Return the shape of what is fetched; raises what speaks against it."""
+    if driver.around.accept_fewer:
+        worker = worker.model_copy(update={"nodes": lowered(driver.ledger, worker)})
+    if short := shortage(driver.ledger, worker, driver.around.allocation.unfit):
+        raise short
+    return worker
 
 
 def _take_pilots(driver: Driver, options: RunOptions, snapshot: Snapshot) -> None:

@@ -1,0 +1,140 @@
+"""Jobs of many shapes in one allocation of a real Slurm of four nodes, and one controller on each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from real import processes
+from real.slurm import Slurm, started, why_not
+from real.worker import IN_A_STEP, PROGRAM, Worker, lab, until
+
+__all__ = ["lab"]
+
+CORES = len(os.sched_getaffinity(0))
+"""All nodes are this host."""
+
+ONE_NODE = {"command": ["/bin/sh"], "cpus_per_rank": 1}
+
+
+@pytest.fixture(scope="module")
+def four() -> Iterator[Slurm]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with started(4) as running:
+        yield running
+
+
+@pytest.fixture
+def wide(four: Slurm, lab: object, tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(four, lab, tmp_path)  # type: ignore[arg-type]
+    yield made
+    made.end()
+
+
+def shape(worker: Worker, **values: object) -> str:
+    path = worker.home / "worker.json"
+    path.write_text(json.dumps({**ONE_NODE, **values}))
+    return str(path)
+
+
+def each_once(worker: Worker, ids: Sequence[int]) -> None:
+    for panda_id in ids:
+        job = worker.verdict(panda_id)
+        assert (job["state"], job["reports"]) == ("finished", 1), job
+
+
+@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+def test_one_controller_a_node_fetches_and_all_is_one_report(wide: Worker, within: Sequence[str]) -> None:
+    ids = [wide.put(["sh", "-c", "echo $SLURMD_NODENAME; sleep 1"]) for _ in range(16)]
+    wide.start("--spec", shape(wide), within=within, lasting=True)
+    wide.done()
+    each_once(wide, ids)
+    report = wide.report()
+    assert (report["state"], report["job_count"], (wide.home / "code").read_text()) == ("finished", 16, "0\n"), wide.log
+    assert sorted({line for panda_id in ids for line in wide.printed(panda_id)}) == list(wide.slurm.nodes)
+    nodes = [json.loads(line) for line in Path(report["outcome"]["path"]).read_text().splitlines()]
+    assert [node["host"] for node in nodes] == list(wide.slurm.nodes)
+    wide.nothing_left()
+
+
+def test_the_number_of_jobs_is_shared_out(wide: Worker) -> None:
+    for _ in range(8):
+        wide.put(["true"])
+    wide.start("--spec", shape(wide), "--jobs", "6", lasting=True)
+    wide.done()
+    assert wide.report()["job_count"] == 6, wide.log
+    wide.nothing_left()
+
+
+def waiting_jobs(wide: Worker, count: int = 4) -> list[int]:
+    """Start a job on each node, which ends when the file `go` is there."""
+    script = f"echo begun; until [ -e {wide.home}/go ]; do sleep 0.2; done & wait"
+    ids = [wide.put(["sh", "-c", script], cpus_per_rank=CORES) for _ in range(count)]
+    wide.start("--spec", shape(wide, cpus_per_rank=CORES), lasting=True)
+    for panda_id in ids:
+        wide.running(panda_id, 1)
+    return ids
+
+
+def head(wide: Worker) -> int:
+    """Return the head's starter: of all that have its command line it is the oldest."""
+    begins = " ".join([*PROGRAM, "run "])
+    return min(pid for pid, line in wide.processes().items() if line.startswith(begins) and "--part" not in line)
+
+
+def failed_once(worker: Worker, ids: Sequence[int]) -> None:
+    for panda_id in ids:
+        until(lambda panda_id=panda_id: worker.told(panda_id), f"told; {worker.log}")  # type: ignore[misc]
+        job = worker.listed(panda_id)
+        assert (job["state"], job["reports"]) == ("failed", 1), job
+
+
+def test_term_to_the_head_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
+    ids = waiting_jobs(wide)
+    os.kill(head(wide), signal.SIGTERM)
+    wide.done()
+    assert (wide.home / "code").read_text() == "143\n", wide.log
+    assert wide.report()["state"] == "cancelled"
+    wide.nothing_left()
+    failed_once(wide, ids)
+
+
+def test_the_head_killed_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
+    ids = waiting_jobs(wide)
+    os.kill(head(wide), signal.SIGKILL)
+    wide.nothing_left(30)
+    failed_once(wide, ids)
+
+
+def test_scancel_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
+    ids = waiting_jobs(wide)
+    wide.slurm.cancel(wide.job_id)
+    wide.ended()
+    wide.nothing_left()
+    wide.flush()
+    failed_once(wide, ids)
+
+
+def test_a_killed_node_is_named_and_flush_tells_what_it_left(wide: Worker) -> None:
+    ids = waiting_jobs(wide)
+    gone = wide.slurm.nodes[2]
+    on_it = [f"SLURMD_NODENAME={gone}\0", f"SLURM_JOB_ID={wide.job_id}\0"]
+    for pid in set(processes.marked(on_it[0])) & set(processes.marked(on_it[1])):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    (wide.home / "go").touch()
+    wide.done()
+    report = wide.report()
+    assert (report["state"], report["reason"], (wide.home / "code").read_text()) == ("failed", "node-lost", "3\n")
+    assert gone in report["detail"]
+    assert report["job_count"] == 3
+    wide.nothing_left()
+    wide.flush()
+    ends = sorted((wide.verdict(panda_id)["state"], wide.verdict(panda_id)["reports"]) for panda_id in ids)
+    assert ends == [("failed", 1), ("finished", 1), ("finished", 1), ("finished", 1)]
