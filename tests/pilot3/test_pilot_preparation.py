@@ -24,7 +24,7 @@ from pilotwrap.plan.ledger import ledger_of
 from pilotwrap.plan.pilotflags import FIXED_BASE_URL
 from pilotwrap.run.options import PilotOptions
 from pilotwrap.run.pilot3.desk import Errand
-from pilotwrap.run.pilot3.preparation import NO_END_S, ORIGIN, Errands, prepare
+from pilotwrap.run.pilot3.preparation import CLOSING_S, NO_END_S, ORIGIN, Errands, prepare
 
 if TYPE_CHECKING:
     from pilotwrap.run.job import Job
@@ -164,9 +164,9 @@ class TestStarted:
     def test_it_may_live_until_the_allocations_end(self, run: RunDirectory) -> None:
         assert Prepared(run).made().flags["--lifetime"] == str(NO_END_S)
 
-    def test_its_lifetime_is_what_is_left(self, run: RunDirectory) -> None:
+    def test_it_does_not_end_itself_before_we_end_it(self, run: RunDirectory) -> None:
         done = Prepared(run).surrounded(stop_at=time.monotonic() + 500.5).made()
-        assert 400 < int(done.flags["--lifetime"]) <= 500
+        assert 500 + 180 < int(done.flags["--lifetime"]) <= 500 + CLOSING_S
 
     def test_harvesters_ids_and_the_node_are_told(self, run: RunDirectory) -> None:
         known = dataclasses.replace(SERVER, harvester_id="h-1", worker_id=42, prod_source_label="user")

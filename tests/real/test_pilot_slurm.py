@@ -51,11 +51,6 @@ class PilotWorker(Worker):
         until(lambda: list(left_of(self.home).values()).count("sleep 300") == 2, f"it sleeps; {self.log}", 60)
         until(lambda: "running" in {entry["state"] for entry in self.listed(self.panda_id)["history"]}, "it runs")
 
-    def processes(self) -> dict[int, str]:
-        """Return what lives of its batch job; another Slurm on this host has jobs of the same number."""
-        own = set(processes.marked(f"SLURM_CONF={self.slurm.home}/"))
-        return {pid: line for pid, line in super().processes().items() if pid in own}
-
     def told_once(self, timeout_s: float, what: str) -> None:
         """Wait for the job's end at the server, and for that of all that it was."""
         until(lambda: self.told(self.panda_id), f"told; {self.log}", timeout_s)

@@ -138,8 +138,13 @@ class Worker:
 
     def processes(self) -> dict[int, str]:
         """Return what lives of this batch job on either node, but a lasting script: ours, payloads', launcher's."""
-        found = {pid: _command_line(pid) for pid in processes.marked(f"SLURM_JOB_ID={self.job_id}\0")}
+        found = {pid: _command_line(pid) for pid in self._of(self.job_id)}
         return {pid: line for pid, line in found.items() if pid != self._shell}
+
+    def _of(self, job_id: int) -> list[int]:
+        """Return the processes of one job of this Slurm; another on this host has jobs of the same number."""
+        own = set(processes.marked(f"SLURM_CONF={self.slurm.home}/"))
+        return [pid for pid in processes.marked(f"SLURM_JOB_ID={job_id}\0") if pid in own]
 
     @property
     def _shell(self) -> int:
@@ -204,7 +209,7 @@ class Worker:
         """End what a failed test left."""
         for job_id in self.submitted:
             self.slurm.cancel(job_id)
-            for pid in processes.marked(f"SLURM_JOB_ID={job_id}\0"):
+            for pid in self._of(job_id):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 NO_END_S = 10 * 24 * 3600
 """A pilot's lifetime where no batch system names an end; longer than any job of PanDA's may take."""
 
+CLOSING_S = 600
+"""Added to the time left: a pilot ends itself 180 s before its lifetime is over (pilot3 3.7, control/monitor.py), and we
+end it by ourselves later than that, and in time."""
+
 ORIGIN = "pilotwrap.production"
 """What the bridge's own token speaks for; without an origin the pilot sends no token."""
 
@@ -116,7 +120,7 @@ def _work(job: Job, around: Surroundings, terms: PilotTerms, given: Errands, *, 
         panda_queue=server.panda_queue,
         pilot_user=terms.options.plugin,
         prod_source_label=server.prod_source_label,
-        lifetime_s=NO_END_S if around.stop_at is None else int(around.stop_at - time.monotonic()),
+        lifetime_s=NO_END_S if around.stop_at is None else int(around.stop_at - time.monotonic()) + CLOSING_S,
         url=given.bridge_url.rpartition(":")[0],
         port=given.bridge_port,
         queuedata=str(terms.queuedata),
