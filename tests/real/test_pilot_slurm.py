@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from real import processes
 from real.pilot import PilotRig, pilot_rig
 from real.slurm import Slurm, started, why_not
 from real.test_pilot_stops import TOLD_S, left_of
