@@ -52,7 +52,8 @@ def _unfit(nodes: Mapping[str, NodeFacts | None]) -> Iterable[UnfitNode]:
 def _dead(host: str, devices: Sequence[Accelerator]) -> Iterable[UnfitNode]:
     for device in devices:
         if device.health == "unusable" and device.reason not in {"masked", "not-granted"}:
-            detail = f"{device.vendor} {device.model} at {device.pci_address} is unusable: {device.reason}"
+            what = f"{device.vendor} {device.model} at {device.pci_address} is unusable: {device.reason}"
+            detail = f"{what}, {device.detail}" if device.detail else what
             yield UnfitNode(host=host, reason="node-unusable", detail=detail)
             return
 
@@ -62,7 +63,8 @@ def _most_devices(nodes: Sequence[NodeFacts]) -> int:
 
 
 def _likeness(facts: NodeFacts) -> str:
-    devices = tuple(device.model_copy(update={"uuid": None}) for device in facts.accelerators)
+    own = {"uuid": None, "detail": ""}
+    devices = tuple(device.model_copy(update=own) for device in facts.accelerators)
     return _Likeness(
         accelerators=devices, cores=facts.cpus.cores, memory_gib=round(facts.memory.usable_mib / 1024)
     ).to_json()

@@ -35,4 +35,6 @@ def _quota(cpus: Cpus) -> str:
 
 
 def _device(device: Accelerator) -> str:
-    return f"{device.vendor} {device.model} at {device.pci_address}: {device.reason or device.health}"
+    part = "" if device.part is None else f", {device.kind} {device.part}"
+    why = f" ({device.detail})" if device.detail else ""
+    return f"{device.vendor} {device.model} at {device.pci_address}{part}: {device.reason or device.health}{why}"

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from detect.systree import SysTree
+from plan.facts import node
 
 from pilotwrap.detect.accelerators import accelerators
+from pilotwrap.detect.survey import allocation_facts
 from pilotwrap.host import observe
 from pilotwrap.model.node import Accelerator
 from pilotwrap.model.snapshot import FileSaid, Snapshot
@@ -218,3 +220,19 @@ def test_devices_of_two_vendors_are_listed_a_vendor_after_the_other(tree: SysTre
     tree.nvidia("0000:c1:00.0", 0)
     pvc(tree, "8086:0bda")
     assert [one.vendor for one in found(tree)] == ["nvidia", "amd", "intel"]
+
+
+def test_what_differs_in_words_alone_makes_no_group_of_its_own_and_a_dead_device_says_what_it_has(
+    tree: SysTree,
+) -> None:
+    mi250x(tree, "0000:c1:00.0", "0000:c6:00.0")
+    hidden = [
+        node(devices=accelerators(said(tree).model_copy(update={"variables": {"ROCR_VISIBLE_DEVICES": text}})))
+        for text in ("0", "0,")
+    ]
+    tree.file("/sys/bus/pci/devices/0000:c6:00.0/ras/umc_err_count", "ue: 3\nce: 0\n")
+    surveyed = allocation_facts(hidden[0], {"node1": hidden[0], "node2": hidden[1], "node3": node(devices=found(tree))})
+    assert [group.hosts for group in surveyed.groups] == [("node1", "node2")]
+    assert surveyed.unfit[0].detail.endswith(
+        "is unusable: ecc, 3 uncorrectable memory errors since the driver was loaded"
+    )
