@@ -66,6 +66,17 @@ def ledger_of(allocation: AllocationFacts) -> Ledger:
     )
 
 
+def within(ledger: Ledger, allotment: Allotment) -> Ledger:
+    """Return a share as a ledger of its own, all of it free."""
+    hosts, names = allotment.hosts, set(allotment.devices)
+    cores = dict.fromkeys(hosts, allotment.cores)
+    memory = dict.fromkeys(hosts, allotment.memory_mib)
+    devices = {host: tuple(one for one in ledger.all_devices[host] if one.name in names) for host in hosts}
+    return Ledger(
+        free=cores, memory_mib=memory, devices=devices, all_cores=cores, all_memory_mib=memory, all_devices=devices
+    )
+
+
 def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
     """Return the cores and the memory (MiB) that a shape takes of a node.
 

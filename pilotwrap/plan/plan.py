@@ -17,6 +17,8 @@ def plan(request: PlanRequest) -> Plan:
     """Return the Plan; BadInputError, AllocationError or LauncherError say why there is none."""
     _refuse_what_is_not_built(request.job)
     hosts, why_hosts = _hosts(request)
+    if request.job.mode == "driver":
+        return _of_driver(request, hosts, why_hosts)
     bound, why_bound = bindings(request)
     limit, why_limit = limits(request.allocation.head.allocation, request.job.walltime_s, request.tell_s)
     launch, variables, why_launch = _launch(request, hosts)
@@ -38,9 +40,17 @@ def plan(request: PlanRequest) -> Plan:
     )
 
 
+def _of_driver(request: PlanRequest, hosts: tuple[str, ...], why_hosts: Because) -> Plan:
+    """Return the plan of one process beside us, unbound; its steps get the nodes."""
+    own = {"mode": "copies", "nodes": 1, "ranks_per_node": 1, "gpus_per_rank": 0, "binding": "none"}
+    here = {"hosts": (request.allocation.head.host,), "cores": None, "devices": None}
+    made = plan(request.model_copy(update={**here, "job": request.job.model_copy(update=own)}))
+    why = Because(decision="the driver runs beside its controller, unbound", reason="its steps get the nodes")
+    return made.model_copy(update={"mode": "driver", "nodes": hosts, "because": (why_hosts, why, *made.because)})
+
+
 def _refuse_what_is_not_built(job: JobSpec) -> None:
     missing = {
-        "mode driver": job.mode == "driver",
         "image": job.image is not None,
         "runtime": job.runtime is not None,
         "environment": bool(job.environment),

@@ -32,10 +32,14 @@ from pilotwrap.run.workers import Workers
 if TYPE_CHECKING:
     from pilotwrap.panda.spool import Record
     from pilotwrap.run.recorder import Entry, Recorder
+    from pilotwrap.run.steps import StepDesk
     from pilotwrap.run.teller import Teller, Word
 
 STAGING_THREADS = 4
 """Files travel in parallel up to so many (a guess: a shared file system serves a node no faster with more)."""
+
+STEP_END: tuple[ev.StopReason, float] = ("cancelled", 10.0)
+"""Why, and within how many seconds, a step ends that nobody wants any more (a guess, as for a planned end)."""
 
 Task = Callable[[], None]
 
@@ -47,8 +51,12 @@ class Driver:
         self.around = around
         self.link = link
         self.pool = Pool(ledger, around.stop_at, around.allocation.unfit)
-        self.agent: Agent = DirectAgent(around)
+        self._direct = DirectAgent(around)
+        self.agent: Agent = self._direct
         self.jobs: dict[str, Job] = {}
+        self.desks: dict[str, StepDesk] = {}
+        """Of jobs of mode `driver`, by their names."""
+
         self.leaving: dict[str, Job] = {}
         """Jobs whose lives are over while their last processes are being ended; they hold their cores until then."""
 
@@ -129,7 +137,10 @@ class Driver:
         self.broken = self.broken or (verdict is not None and verdict.reason in NODE_REASONS)
         for effect in asked:
             self._do(job, effect)
-        self.agent.stepped(job)
+        desk = self.desks.get(job.parent.name) if job.parent else None
+        if desk:
+            desk.stepped(job)
+        self._agent(job).stepped(job)
 
     def let_go(self, job: Job) -> None:
         """End what is left of a job's processes at once: all that they had to say has been said."""
@@ -167,7 +178,7 @@ class Driver:
 
     def _do(self, job: Job, effect: fx.Effect) -> None:
         if isinstance(effect, fx.StageIn):
-            self.pool.wait(job)
+            self._pool(job).wait(job)
         elif isinstance(effect, fx.Spawn):
             self._spawn(job)
         elif isinstance(effect, fx.Signal):
@@ -234,28 +245,72 @@ class Driver:
             self.link.send(*self._orders)
         self._words, self._orders, self._entries, self._tasks_out = [], [], [], []
 
+    def _agent(self, job: Job) -> Agent:
+        return self._direct if job.parent else self.agent
+
+    def _pool(self, job: Job) -> Pool:
+        """Return what a job's share is lent from: the allocation, or what the driver holds whose step it is."""
+        return self.desks[job.parent.name].pool if job.parent else self.pool
+
     def _allot(self) -> None:
         """Lend to those whose turn it is; one that can have nothing hears of it."""
         at = time.monotonic()
-        for job, reason, why in self.pool.sift(at, lambda job: job.state.phase == "staging-in"):
-            self.happened(job, ev.StageInFailed(at, reason, why))
-        for job in self.pool.lend(at):
-            self._tasks_out.append(lambda job=job: self._prepare(job))  # type: ignore[misc]
+        for pool in (self.pool, *(desk.pool for desk in self.desks.values())):
+            for job, reason, why in pool.sift(at, lambda job: job.state.phase == "staging-in"):
+                self.happened(job, ev.StageInFailed(at, reason, why))
+            for job in pool.lend(at):
+                self._tasks_out.append(lambda job=job: self._prepare(job))  # type: ignore[misc]
+
+    def _give_back(self, job: Job) -> None:
+        """Have a job's share free again: that of a driver when its last step is over."""
+        desk = self.desks.get(job.name)
+        if desk is not None:
+            desk.end()
+            if desk.steps:
+                return
+            desk.close()
+            del self.desks[job.name]
+        self._pool(job).give_back(job)
 
     def _prepare(self, job: Job) -> None:
+        desk: StepDesk | None = None
         try:
-            job.plan = self.agent.prepare(job)
+            job.plan = self._agent(job).prepare(job)
+            if job.spec.mode == "driver":
+                desk = self._desk(job)
             event: ev.Event = ev.StagedIn(time.monotonic())
         except PilotwrapError as error:
             event = ev.StageInFailed(time.monotonic(), error.reason, str(error))
         except OSError as error:  # a disk or a right that failed where no step expected it
             event = ev.StageInFailed(time.monotonic(), "environment", f"the job could not be prepared: {error}")
-        self.post(lambda: self.happened(job, event))
+        self.post(lambda: self._prepared(job, desk, event))
+
+    def _desk(self, job: Job) -> StepDesk:
+        """Open the socket for a job's steps, and name it to its process."""
+        from pilotwrap.run.steps import VARIABLE, Hands, StepDesk
+
+        around = self.around
+        hands = Hands(self.post, self.take, lambda step: self.happened(step, ev.StopAsked(time.monotonic(), *STEP_END)))
+        desk = StepDesk(job, self.ledger, around.run, around.rules, hands)
+        if around.user:
+            desk.hand_over(around.user["uid"], around.user["gid"])
+        if job.plan:
+            env = {**job.plan.launch.env, VARIABLE: str(desk.path)}
+            job.plan = job.plan.model_copy(update={"launch": job.plan.launch.model_copy(update={"env": env})})
+        return desk
+
+    def _prepared(self, job: Job, desk: StepDesk | None, event: ev.Event) -> None:
+        if desk and job.name in self.jobs:
+            self.desks[job.name] = desk
+            desk.listen()
+        elif desk:
+            desk.close()
+        self.happened(job, event)
 
     def _spawn(self, job: Job) -> None:
         if job.plan is None:
             return
-        orders = spawns(job.plan, self.agent.payload(job))
+        orders = spawns(job.plan, self._agent(job).payload(job))
         job.alive = {order["id"] for order in orders}
         self._orders += orders
 
@@ -265,14 +320,14 @@ class Driver:
         if message["event"] == "started":
             if not job.started:
                 job.started = True
-                if self.agent.begins(job, message):
+                if self._agent(job).begins(job, message):
                     self.happened(job, ev.Started(at))
             return
         if spawn_id not in job.alive:
             return
         job.alive.discard(spawn_id)
         if message["event"] == "failed" and not job.started and not job.alive:
-            self.pool.give_back(job)
+            self._give_back(job)
             reason, detail = spawn_failure(message)
             self.happened(job, ev.SpawnFailed(at, reason, detail))
             return
@@ -288,19 +343,20 @@ class Driver:
         return said
 
     def _exited(self, job: Job, at: float) -> None:
-        self.pool.give_back(job)
+        self._give_back(job)
         self.leaving.pop(job.name, None)
         if job.let_go:
             return
         told = shim_results(self.around.run.path / "plans" / f"{job.name}.ranks") if job.plan else ()
-        ended = self.agent.outcome(job, tuple(job.ended.values()), told)
+        ended = self._agent(job).outcome(job, tuple(job.ended.values()), told)
         job.outcome = ended
-        self.outcomes[job.name] = ended
+        if job.parent is None:
+            self.outcomes[job.name] = ended
         self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
         def bring() -> None:
-            said = self.agent.stage_out(job, effect)
+            said = self._agent(job).stage_out(job, effect)
             self.post(lambda: self.happened(job, said))
 
         self._tasks_out.append(bring)
@@ -309,12 +365,20 @@ class Driver:
         if job.let_go and job.alive and not self.starter_lost:
             self.leaving[job.name] = job
         else:
-            self.pool.give_back(job)
+            self._give_back(job)
         del self.jobs[job.name]
-        if job.state.report is not None:
+        if job.parent:
+            self._step_over(job, job.parent)
+        elif job.state.report is not None:
             report = report_of(job, job.state.report, self.around)
             self.reports.append(report.model_copy(update={"told": effect.told}))
             self._ended[report.state] = self._ended.get(report.state, 0) + 1
+
+    def _step_over(self, step: Job, owner: Job) -> None:
+        desk = self.desks[owner.name]
+        desk.over(step)
+        if desk.closing and not desk.steps:
+            self._give_back(owner)
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each phase, and how many ended in each state."""

@@ -55,6 +55,12 @@ class Job:
     entry: Mapping[str, Json] = field(default_factory=dict)
     """The fetched job as the server gave it."""
 
+    parent: Job | None = None
+    """The job of mode `driver` which asked for this one as its step."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What its processes find in their environment besides."""
+
     said: dict[str, Json] = field(default_factory=dict)
     """What PanDA's own pilot has said of it, by update_job's names."""
 

@@ -35,6 +35,10 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         command = job.spec.command or ()
         _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
     made = plan(request_of(job, around, command))
+    if job.env:
+        made = made.model_copy(
+            update={"launch": made.launch.model_copy(update={"env": {**made.launch.env, **job.env}})}
+        )
     plans = around.run.path / "plans"
     if job.fetched is None or made.ranks > 1:  # that of a plain process says nothing that its spec does not
         write_file(plans / f"{job.name}.json", made.to_json())
@@ -52,8 +56,9 @@ def prepare(job: Job, around: Surroundings) -> Plan:
 
 def payload_of(job: Job, around: Surroundings) -> Payload:
     """Return where a job's payload runs and where its words go."""
-    own = job.fetched is not None or bool(job.spec.inputs or job.spec.outputs)
-    cwd = str(job.directory) if own else around.cwd
+    stands = job.parent or job
+    own = stands.fetched is not None or bool(stands.spec.inputs or stands.spec.outputs)
+    cwd = str(stands.directory) if own else around.cwd
     return Payload(job.name, cwd, str(job.directory), around.user)
 
 

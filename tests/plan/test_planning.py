@@ -77,10 +77,10 @@ def test_a_node_set_aside_is_named_where_there_are_too_few() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [{"mode": "driver"}, {"image": "a.sif"}, {"runtime": "podman"}, {"environment": [{"kind": "venv", "name": "v"}]}],
+    [{"image": "a.sif"}, {"runtime": "podman"}, {"environment": [{"kind": "venv", "name": "v"}]}],
 )
 def test_what_this_release_cannot_do_is_refused_by_name(shape: dict[str, object]) -> None:
-    with pytest.raises(BadInputError, match=f"{next(iter(shape))}|driver"):
+    with pytest.raises(BadInputError, match=next(iter(shape))):
         plan(request(job(**shape), node()))
 
 
@@ -93,3 +93,10 @@ def test_the_cost_is_in_node_hours() -> None:
     spec = job(walltime_s=1800, nodes=2)
     shown = explained(plan(request(spec, node(given=allocation(["node1", "node2"]), launcher="srun"))))
     assert "at most 1.00 node-hours (2 nodes, 1800 s)" in shown
+
+
+def test_a_driver_is_one_unbound_process_beside_us_and_its_nodes_are_for_its_steps() -> None:
+    given_to = allocation(["node1", "node2", "node3"])
+    made = plan(request(job(mode="driver", nodes=2, gpus_per_rank=1), node(given=given_to, launcher="srun")))
+    assert (made.mode, made.nodes, made.launch.argv) == ("driver", ("node1", "node2"), ())
+    assert [(one.cpus, one.accelerators) for one in made.bindings] == [(None, ())]
