@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -138,3 +140,77 @@ def test_a_killed_node_is_named_and_flush_tells_what_it_left(wide: Worker) -> No
     wide.flush()
     ends = sorted((wide.verdict(panda_id)["state"], wide.verdict(panda_id)["reports"]) for panda_id in ids)
     assert ends == [("failed", 1), ("finished", 1), ("finished", 1), ("finished", 1)]
+
+
+# ---- many shapes from one head
+
+
+def listed(worker: Worker, specs: Sequence[object]) -> list[str]:
+    """Write a list of specs, and return the words that run it."""
+    path = worker.home / "jobs.json"
+    path.write_text(json.dumps(specs))
+    runs = str(worker.home / "runs")
+    return [*PROGRAM, "run", "--json", "--spec", str(path), "--run-dir", runs]
+
+
+def submitted(worker: Worker, words: Sequence[str], within: Sequence[str] = (), minutes: int = 5) -> None:
+    """Run these words in a batch job over all nodes, in a script that outlives them."""
+    line = shlex.join([*within, *words]) + " > report.json 2> log; echo $? > code; exec sleep 600"
+    script = f"#!/bin/sh\ncd {shlex.quote(str(worker.home))}\necho $$ > shell\n{line}\n"
+    worker.job_id = worker.slurm.sbatch(script, "--nodes=4", "--ntasks-per-node=4", f"--time={minutes}")
+    worker.submitted.append(worker.job_id)
+
+
+def use(worker: Worker) -> list[tuple[float, float, str, int]]:
+    """Return when each rank ran, on which node, with how many cores: as the payloads themselves noted it."""
+    found = []
+    for path in (worker.home / "notes").iterdir():
+        began, ended, host, cores = path.read_text().split()
+        found.append((float(began), float(ended), host, int(cores)))
+    return found
+
+
+def never_over_committed(ran: Sequence[tuple[float, float, str, int]]) -> None:
+    for at, _, host, _ in ran:
+        assert sum(cores for began, ended, where, cores in ran if where == host and began <= at < ended) <= CORES
+
+
+NOTE = (
+    "began=$(date +%s.%N); sleep {seconds}; "
+    "echo $began $(date +%s.%N) $SLURMD_NODENAME {cores} > {notes}/$$-$PILOTWRAP_RANK-$began"
+)
+
+
+def noting(worker: Worker, seconds: float, nodes: int = 1, cores: int = CORES) -> dict[str, object]:
+    (worker.home / "notes").mkdir(exist_ok=True)
+    script = NOTE.format(seconds=seconds, cores=cores, notes=worker.home / "notes")
+    return {"command": ["sh", "-c", script], "nodes": nodes, "cpus_per_rank": cores, "walltime_s": 2 * seconds + 5}
+
+
+@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+def test_jobs_of_one_and_three_nodes_run_at_the_same_time(wide: Worker, within: Sequence[str]) -> None:
+    submitted(wide, listed(wide, [noting(wide, 3), noting(wide, 3, nodes=3)]), within)
+    wide.done()
+    ran = use(wide)
+    assert sorted(host for _, _, host, _ in ran) == list(wide.slurm.nodes), wide.log
+    assert max(began for began, *_ in ran) < min(ended for _, ended, *_ in ran)
+    assert (wide.report()["state"], wide.report()["job_count"]) == ("finished", 2)
+    wide.nothing_left()
+
+
+@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: Worker, within: Sequence[str]) -> None:
+    chance = random.Random(5)  # noqa: S311 - the same shapes in every run
+    specs = []
+    for _ in range(24):
+        whole = chance.random() < 0.5
+        nodes, cores = (chance.randint(1, 4), CORES) if whole else (1, chance.randint(1, CORES))
+        specs.append(noting(wide, round(chance.uniform(1, 3), 2), nodes, cores))
+    submitted(wide, listed(wide, specs), within, minutes=30)
+    until((wide.home / "code").exists, "the end", 900)
+    report = wide.report()
+    assert (report["state"], report["job_count"]) == ("finished", len(specs)), wide.log
+    ran = use(wide)
+    assert len(ran) == sum(int(str(spec["nodes"])) for spec in specs)
+    never_over_committed(ran)
+    wide.nothing_left()
