@@ -31,6 +31,9 @@ server's restart (4 to 6 s measured) should not cost the run."""
 REMAINS_S = 5.0
 """How long a run that is over waits for the reports of dead ones to be told (a guess; the next run goes on)."""
 
+REMAINS_FIRST_S = 30.0
+"""How long a batch job that was requeued waits before it fetches (a guess: as long as a server's restart, and more)."""
+
 PILOT_OVERHEAD_S = 900.0
 """What a pilot may take besides its job: it waits for minutes before it tells of a failed one (187 s were measured)."""
 
@@ -54,7 +57,10 @@ def announce(driver: Driver, options: RunOptions) -> None:
         return
     driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
     driver.tell_worker("started")
-    driver.remains = tell_remains(around.run, connected)
+    driver.remains = remains = tell_remains(around.run, connected)
+    if around.allocation.head.allocation.restart_count:
+        # requeued: what our own earlier life left is told before its jobs could come again
+        make_sure(driver, lambda: remains.join(REMAINS_FIRST_S))
 
 
 def supply(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:

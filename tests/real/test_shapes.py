@@ -214,3 +214,24 @@ def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: W
     assert len(ran) == sum(int(str(spec["nodes"])) for spec in specs)
     never_over_committed(ran)
     wide.nothing_left()
+
+
+# ---- once more
+
+
+def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(wide: Worker) -> None:
+    lost = wide.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES)
+    wide.start("--controllers", "head")
+    wide.running(lost, 1)
+    os.kill(wide.controller, signal.SIGSTOP)  # it cannot say a last word
+    later = wide.put(["true"])
+    wide.slurm.run(["scontrol", "requeue", str(wide.job_id)])
+    wide.slurm.reach(wide.job_id, frozenset({"PENDING"}))
+    # otherwise it waits for two minutes, until nobody can still believe that its first life goes on
+    wide.slurm.run(["scontrol", "update", f"jobid={wide.job_id}", "StartTime=now"])
+    wide.verdict(later)
+    job = wide.listed(lost)
+    assert (job["state"], job["reports"]) == ("failed", 1), (job, wide.log)
+    wide.ended()
+    each_once(wide, [later])
+    wide.nothing_left()
