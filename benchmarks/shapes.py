@@ -81,7 +81,7 @@ def small(slurm: Slurm, home: Path, options: argparse.Namespace) -> None:
 
 def rate(slurm: Slurm, home: Path, nodes: int, count: int, words: list[str] | None) -> float:
     if words is None:
-        line = f"seq {count} | xargs -P {nodes * CORES} -I N srun -N1 -n1 --overlap --cpu-bind=none true"
+        line = f"seq {count} | xargs -P {nodes * CORES} -I % srun -N1 -n1 --overlap --cpu-bind=none true"
         return count / run(slurm, home, ["sh", "-c", line], nodes)[0]
     with tempfile.TemporaryDirectory(dir=home) as name, LabProcess(Path(name) / "lab.db") as lab:
         store = Store(lab.db)
