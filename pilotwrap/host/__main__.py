@@ -24,7 +24,7 @@ def observed(words: "List[str]") -> int:
     said = dict(zip(words[::2], words[1::2]))  # noqa: B905 - strict came with Python 3.10
     if len(words) % 2 or set(said) - {"--sysroot", "--into"}:
         return refused()
-    line = wire.line(observe.snapshot(said.get("--sysroot", "")))
+    line = wire.line(observe.snapshot(said.get("--sysroot", ""), asked="--into" not in said))
     if "--into" not in said:
         sys.stdout.write(line.decode("ascii"))
         return 0

@@ -25,8 +25,11 @@ ALWAYS = (
 )
 
 
-def snapshot(sysroot: str = "") -> "Dict[str, object]":
-    """Return this node's snapshot; every part that cannot be seen is left out or says why."""
+def snapshot(sysroot: str = "", *, asked: bool = True) -> "Dict[str, object]":
+    """Return this node's snapshot; every part that cannot be seen is left out or says why.
+
+    Not `asked`: no command is run. A thousand nodes of a survey would ask one batch system the same at once.
+    """
     environment = own_environment()
     place = pci.place_below(sysroot or environment.get(pci.SYSROOT, ""))
     wanted = looks.LOOKS
@@ -48,7 +51,7 @@ def snapshot(sysroot: str = "") -> "Dict[str, object]":
         "variables": variables(environment),
         "files": files(place, [path for path in paths if not path.endswith("/")]),
         "listings": {path[:-1]: pci.listing(place(path)) for path in paths if path.endswith("/")},
-        "commands": ask.answers(commands(environment, programs), environment),
+        "commands": ask.answers(commands(environment, programs), environment) if asked else [],
         "programs": programs,
         "affinity": cpulist.written(os.sched_getaffinity(0)),
         "disk": disks([os.getcwd(), "/tmp", environment.get("TMPDIR", "")]),  # noqa: S108 - asked, not written

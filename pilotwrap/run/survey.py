@@ -15,9 +15,10 @@ from pilotwrap.model.node import NodeFacts
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.run.link import LOST, Message, StarterLink
 from pilotwrap.run.rundir import RunDirectory
-from pilotwrap.site.launchers.listing import launcher_named
+from pilotwrap.site.launchers.listing import BINDING_OF_OTHERS, WIRING, launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.listing import passed_on
+from pilotwrap.site.schedulers.nodelist import as_listed
 
 SURVEY_S = 60.0
 """A step over 1,000 nodes starts within it (srun's own start on Frontier takes some 10 s at full scale, reported)."""
@@ -33,7 +34,7 @@ STEP = "survey"
 def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: tuple[str, ...]) -> AllocationFacts:
     """Return the facts of all nodes; a single one needs no survey. Raises LauncherError when no step can be started."""
     nodes = head.allocation.nodes
-    if len(nodes) == 1:
+    if len(nodes) == 1 and head.allocation.on_node:
         return allocation_of_one(head)
     kind = launcher_named(head.launcher.command, head.launcher.flavour)
     if kind is None or head.launcher.path is None:
@@ -47,15 +48,19 @@ def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: t
         hosts=nodes,
         ranks_per_node=1,
         one_fails_all=False,
+        gpus_per_node=head.allocation.gpus_per_node,
+        here=head.host,
         command=(*host_argv, "observe", "--into", str(answers)),
     )
     launch = kind.command(request)
-    stop = _step(link, run, {"argv": list(launch.argv), "unset": list(launch.unset), "keep": list(passed_on())})
+    unset = [*launch.unset, *WIRING, *BINDING_OF_OTHERS]
+    step = {"argv": list(launch.argv), "env": launch.env, "unset": unset, "keep": list(passed_on())}
+    stop = _step(link, run, step)
     if stop is not None:
         # nothing will run on them
         link.put_back(stop)
         return allocation_of_all(head)
-    found = dict(_answers(answers))
+    found = {as_listed(nodes, host): facts for host, facts in _answers(answers)}
     return allocation_facts(head, {host: found.get(host) for host in nodes})
 
 
@@ -86,7 +91,6 @@ def _order(run: RunDirectory, launch: Message) -> Message:
         **launch,
         "do": "spawn",
         "id": STEP,
-        "env": {},
         "cwd": str(run.path),
         "session": "new",
         "stdin": "null",

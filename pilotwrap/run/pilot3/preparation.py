@@ -32,8 +32,8 @@ NO_END_S = 10 * 24 * 3600
 """A pilot's lifetime where no batch system names an end; longer than any job of PanDA's may take."""
 
 CLOSING_S = 600
-"""Added to the time left: a pilot ends itself 180 s before its lifetime is over (pilot3 3.7, control/monitor.py), and we
-end it by ourselves later than that, and in time."""
+"""Added to the time left: a pilot ends itself 180 s before its lifetime is over (pilot3 3.7, control/monitor.py), while
+we end it later than that, and in time."""
 
 ORIGIN = "pilotwrap.production"
 """What the bridge's own token speaks for; without an origin the pilot sends no token."""
