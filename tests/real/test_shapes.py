@@ -235,3 +235,15 @@ def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches
     wide.ended()
     each_once(wide, [later])
     wide.nothing_left()
+
+
+def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(wide: Worker) -> None:
+    """From inside of a step; its head hears of the end from nobody but its own clock."""
+    ids = [wide.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES) for _ in range(4)]
+    wide.start("--spec", shape(wide, cpus_per_rank=CORES), within=IN_A_STEP, minutes=1, lasting=True)
+    until((wide.home / "code").exists, "the end", 80)
+    report = wide.report()
+    assert (report["state"], report["reason"]) == ("failed", "walltime"), wide.log
+    assert (wide.home / "code").read_text() == "124\n"
+    wide.nothing_left()
+    failed_once(wide, ids)
