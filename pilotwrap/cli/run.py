@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
     from pilotwrap.model.credential import Credential
     from pilotwrap.model.job import JobSpec
@@ -89,19 +90,11 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
     specs = tuple(spec for path in namespace.spec for spec in read_specs(path))
     fetching = _fetching(specs)
     _refuse_missing(namespace)
-    server, panda_queue, label = namespace.server, namespace.panda_queue, namespace.label
-    credential = _credential(namespace)
-    worker = _worker(specs) if server else fetching
-    if fetching and fetching.panda:
-        server, panda_queue = server or fetching.panda.server, panda_queue or fetching.panda.panda_queue
-        label, credential = fetching.panda.prod_source_label, credential or fetching.credential
+    worker = _worker(specs) if namespace.server else fetching
     return RunOptions(
         specs=specs[1:] if worker else specs,
         worker=worker,
-        server=server,
-        panda_queue=panda_queue,
-        prod_source_label=label,
-        credential=credential,
+        **_source(namespace, fetching),
         ca_path=str(namespace.ca) if namespace.ca else None,
         jobs=namespace.jobs,
         wait_for_work_s=namespace.wait_for_work,
@@ -118,6 +111,22 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         controllers="head" if namespace.controllers == "auto" and not specs else namespace.controllers,
         part=namespace.part,
     )
+
+
+def _source(namespace: argparse.Namespace, fetching: JobSpec | None) -> dict[str, Any]:
+    """Return from where jobs are fetched: what the words say, then what the spec says that fetches."""
+    found = {
+        "server": namespace.server,
+        "panda_queue": namespace.panda_queue,
+        "prod_source_label": namespace.label,
+        "credential": _credential(namespace),
+    }
+    if fetching is None or fetching.panda is None:
+        return found
+    said: dict[str, Any] = {"server": fetching.panda.server, "panda_queue": fetching.panda.panda_queue}
+    said |= {"credential": fetching.credential} if fetching.credential else {}
+    named = {name: value for name, value in found.items() if value is not None}
+    return {**found, **said, **named, "prod_source_label": fetching.panda.prod_source_label}
 
 
 def _pilot(namespace: argparse.Namespace) -> PilotOptions | None:

@@ -100,19 +100,25 @@ def _backfilled(turn: Turn, others: Sequence[Waiting], held: Sequence[Held], now
         kind = (in_time, *_needs(one.shape))
         if kind in refused:
             continue
-        share = lend(beside, one.shape)[1]
-        if share is None and in_time:
-            share = lend(ledger, one.shape)[1]
-            if share is not None:
-                reservation = reservation._replace(waits_for=reservation.waits_for | {one.name})
+        share, borrowed = _beside_or_before(beside, ledger, one, in_time=in_time)
         if share is None:
             refused.add(kind)
             continue
+        if borrowed:
+            reservation = reservation._replace(waits_for=reservation.waits_for | {one.name})
         lent.append((one.name, share))
         holding.append(Held(one.name, share, until))
         ledger = take(ledger, share)
         beside = unreserved(ledger, holding, reservation)
     return Turn(ledger, tuple(lent), reservation)
+
+
+def _beside_or_before(beside: Ledger, ledger: Ledger, one: Waiting, *, in_time: bool) -> tuple[Allotment | None, bool]:
+    """Return a share beside what is reserved, or of it where it is given back in time; then it is borrowed."""
+    share = lend(beside, one.shape)[1]
+    if share is not None or not in_time:
+        return share, False
+    return lend(ledger, one.shape)[1], True
 
 
 def _oldest_s(ledger: Ledger, oldest: Waiting, reservation: Reservation | None) -> tuple[Ledger, Allotment | None]:

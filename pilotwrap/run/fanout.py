@@ -61,18 +61,23 @@ class Share(Value):
 
 def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
     """Tell whether each node fetches for itself: jobs come from a server, each fits one node, and there are several."""
-    worker, launcher = options.worker, allocation.head.launcher
-    if worker is None or options.part or options.controllers == "head" or len(allocation.hosts) == 1:
+    worker = options.worker
+    if worker is None or options.part or options.controllers == "head":
         return False
-    if allocation.head.allocation.inside_step and (launcher.size or 1) > 1:
-        # somebody has started one of us on each node already
+    if len(allocation.hosts) == 1 or _is_one_of_many(allocation.head):
         return False
-    if options.controllers == "node" and (worker.nodes > 1 or options.specs):
+    fits = worker.nodes == 1 and not options.specs
+    if options.controllers == "node" and not fits:
         why = f"the jobs need {worker.nodes} nodes each" if worker.nodes > 1 else "a second spec is a job for the head"
         raise BadInputError(
             "no controller of one node can do that", why=why, remedy="give one spec, of one node, or no --controllers"
         )
-    return worker.nodes == 1 and not options.specs
+    return fits
+
+
+def _is_one_of_many(head: NodeFacts) -> bool:
+    """Tell whether somebody has started one of us on each node already."""
+    return head.allocation.inside_step and (head.launcher.size or 1) > 1
 
 
 def alone(head: NodeFacts) -> NodeFacts:
