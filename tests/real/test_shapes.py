@@ -7,6 +7,7 @@ import os
 import random
 import shlex
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from real import processes
 from real.slurm import Slurm, started, why_not
-from real.worker import IN_A_STEP, PROGRAM, Worker, lab, until
+from real.worker import IN_A_STEP, PROGRAM, REPOSITORY, Worker, lab, until
 
 __all__ = ["lab"]
 
@@ -247,3 +248,38 @@ def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(wide: Worker) 
     assert (wide.home / "code").read_text() == "124\n"
     wide.nothing_left()
     failed_once(wide, ids)
+
+
+DRIVER = """
+import json, sys
+sys.path.insert(0, {examples!r})
+from driver import Steps
+steps, left = Steps(), 3
+steps.ask("three", command=["sh", "-c", "echo $SLURMD_NODENAME; sleep 2"], nodes=3, mode="mpi")
+steps.ask("one", command=["sh", "-c", "echo $SLURMD_NODENAME; sleep 2"])
+steps.ask("five", command=["true"], nodes=5)
+print(steps.here["nodes"])
+while left:
+    word = steps.hear()
+    if word["event"] == "ended":
+        left -= 1
+        said = open(word["directory"] + "/stdout").read().split() if word["id"] != "five" else []
+        print(word["id"], word["reason"], *sorted(said))
+"""
+
+
+@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+def test_a_driver_has_steps_of_several_nodes_side_by_side(wide: Worker, within: Sequence[str]) -> None:
+    program = wide.home / "driver.py"
+    program.write_text(DRIVER.format(examples=str(REPOSITORY / "examples")))
+    spec = {"command": [sys.executable, "-B", str(program)], "mode": "driver", "nodes": 4}
+    submitted(wide, listed(wide, [spec]), within)
+    wide.done()
+    assert wide.report()["state"] == "finished", wide.log
+    (printed,) = (wide.home / "runs").glob("??/*/jobs/spec-0/stdout")
+    nodes, *words = printed.read_text().splitlines()
+    assert nodes == str(list(wide.slurm.nodes))
+    ends = {line.split()[0]: line.split()[1:] for line in words}
+    assert ends["five"] == ["bad-input"]
+    assert sorted([*ends["three"], *ends["one"]]) == sorted(["ok", "ok", *wide.slurm.nodes])
+    wide.nothing_left()
