@@ -15,6 +15,8 @@ EXAMPLE = "pilotwrap inspect --snapshot node.json"
 
 SYSROOT_VARIABLE = "PILOTWRAP_SYSROOT"
 PROBE_TIMEOUT_VARIABLE = "PILOTWRAP_PROBE_TIMEOUT"
+LONGEST_PROBE_S = 3600.0
+"""Nobody waits longer for a driver (a guess); the kernel's poll() takes no infinity."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +107,11 @@ def probed() -> ProbeSaid:
     text = os.environ.get(PROBE_TIMEOUT_VARIABLE, "30")
     try:
         timeout_s = float(text)
-    except ValueError as error:
-        raise BadInputError(f"{PROBE_TIMEOUT_VARIABLE} is {text!r}", why="seconds are expected") from error
+    except ValueError:
+        timeout_s = -1.0
+    if not 0 < timeout_s <= LONGEST_PROBE_S:
+        why = f"seconds are expected, more than 0 and at most {LONGEST_PROBE_S:.0f}"
+        raise BadInputError(f"{PROBE_TIMEOUT_VARIABLE} is {text!r}", why=why, remedy="correct or unset it")
     return probe_nvml(timeout_s)
 
 

@@ -59,13 +59,15 @@ def spawn_failure(failed: Mapping[str, Any]) -> tuple[Reason, str]:
 def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = ()) -> Outcome:
     """Return how the attempt ended: by its worst rank; a launcher that fails by itself is the worst."""
     told = [*shim_results, *ranks]
-    worst = max(told, key=lambda rank: (_severity(rank.reason), rank.exit_code or 0))
+    # a launcher's code only repeats what its ranks said, and some launchers say 143 for any of them (PALS)
+    judged = [rank for rank in told if not (shim_results and rank.rank is None and rank.reason == "payload-exit")]
+    worst = max(judged, key=lambda rank: (_severity(rank.reason), rank.exit_code or 0))
     if ranks[0].rank is None and ranks[0].reason == "payload-exit" and not shim_results:
         code = ranks[0].exit_code
         worst = ranks[0].model_copy(update={"detail": f"the launcher ended with code {code}; see its stderr"})
     return Outcome(
         reason=worst.reason,
-        exit_code=max((rank.exit_code for rank in told if rank.exit_code is not None), default=None),
+        exit_code=max((rank.exit_code for rank in judged if rank.exit_code is not None), default=None),
         ranks=tuple(told),
         detail=worst.detail + (_place(worst) if worst.detail and len(told) > 1 else ""),
         usage=_together([rank.usage for rank in ranks]),

@@ -113,6 +113,11 @@ class TestOutcome:
         assert told.detail == "payload-exit (rank 5 on node2)"
         assert [one.rank for one in told.ranks] == [5, None]
 
+    def test_a_launchers_own_code_does_not_hide_its_ranks(self) -> None:
+        shims = [rank(3, "payload-exit", 7, host="node2"), rank(1, "payload-exit", 0)]
+        told = outcome([rank(None, "payload-exit", 143)], shims)
+        assert (told.detail, told.exit_code) == ("payload-exit (rank 3 on node2)", 7)
+
     def test_a_launcher_that_fails_alone_is_named(self) -> None:
         told = outcome([rank(None, "payload-exit", 9)])
         assert (told.reason, told.detail) == ("payload-exit", "the launcher ended with code 9; see its stderr")
