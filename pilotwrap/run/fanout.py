@@ -49,14 +49,20 @@ SHIM_GRACE_S = STOP_BUDGET_S + 3.0
 LAUNCHER_GRACE_S = 2 * SHIM_GRACE_S + 1.0
 """A launcher whose lifeline is cut has half of it to end by itself, before it gets TERM (docs/wire.md)."""
 
+FIRST_CALLS_PER_S = 200.0
+"""The nodes' first questions reach the server at this rate (a guess)."""
+
 OVERTIME_S = 20.0
 """After the planned end every node ends by itself; then the head ends those that hang (a guess)."""
 
 
 class Share(Value):
-    """What the head tells all nodes: how many jobs each may fetch; None: as many as there are."""
+    """What the head tells all nodes."""
 
     jobs: dict[str, int] | None = None
+    """How many each may fetch; None: as many as there are."""
+
+    begin_within_s: float = 0.0
 
 
 def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
@@ -92,7 +98,8 @@ def share_of(part: Path, host: str, options: RunOptions) -> RunOptions:
         share = Share.model_validate_json((part / f"{SHARE}.json").read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInputError(f"no share of the head's work in {part}", why=str(error)[:200]) from error
-    return options if share.jobs is None else options.model_copy(update={"jobs": share.jobs.get(host, 0)})
+    jobs = options.jobs if share.jobs is None else share.jobs.get(host, 0)
+    return options.model_copy(update={"jobs": jobs, "begin_within_s": share.begin_within_s})
 
 
 def answer(part: Path, host: str, report: RunReport, exit_code: int) -> None:
@@ -139,7 +146,9 @@ class Fanout:
                 remedy="load the site's module",
             )
         self._folder.mkdir(mode=0o700)
-        write_file(self._folder / f"{SHARE}.json", Share(jobs=_shared_out(self._options.jobs, self._hosts)).to_json())
+        jobs = _shared_out(self._options.jobs, self._hosts)
+        share = Share(jobs=jobs, begin_within_s=len(self._hosts) / FIRST_CALLS_PER_S)
+        write_file(self._folder / f"{SHARE}.json", share.to_json())
         launch = kind.command(
             LaunchRequest(
                 program=head.launcher.path,

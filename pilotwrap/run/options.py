@@ -70,3 +70,6 @@ class RunOptions(Value):
 
     part: Path | None = None
     """This is one node's controller; its share of the work lies in this folder, and its report goes there."""
+
+    begin_within_s: float = 0.0
+    """One node's controller begins some time within so long, so that not all ask the server at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -49,12 +50,14 @@ def announce(driver: Driver, options: RunOptions) -> None:
     def client() -> PandaClient:
         return connected(server.url, server.credential, server.ca_path, server.api)
 
+    if options.part is not None:
+        # its head has asked and tells for all nodes
+        make_sure(driver, lambda: time.sleep(random.uniform(0, options.begin_within_s)))  # noqa: S311 - spreads
+        mark(around.run)
+        return
     if options.pilot is None:
         make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
     mark(around.run)
-    if options.part is not None:
-        # its head does that for all nodes
-        return
     driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
     driver.tell_worker("started")
     driver.remains = remains = tell_remains(around.run, connected)

@@ -222,20 +222,24 @@ def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: W
 
 def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(wide: Worker) -> None:
     lost = wide.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES)
-    wide.start("--controllers", "head")
+    wide.start("--controllers", "head", lasting=True)
     wide.running(lost, 1)
-    os.kill(wide.controller, signal.SIGSTOP)  # it cannot say a last word
+    os.kill(wide.controller, signal.SIGKILL)
+    wide.done()
+    assert not wide.told(lost)
     later = wide.put(["true"])
     wide.slurm.run(["scontrol", "requeue", str(wide.job_id)])
-    wide.slurm.reach(wide.job_id, frozenset({"PENDING"}))
-    # otherwise it waits for two minutes, until nobody can still believe that its first life goes on
-    wide.slurm.run(["scontrol", "update", f"jobid={wide.job_id}", "StartTime=now"])
+
+    def begun_again() -> bool:
+        # otherwise it waits for two minutes, until nobody can still believe that its first life goes on
+        wide.slurm.run(["scontrol", "update", f"jobid={wide.job_id}", "StartTime=now"], check=False)
+        return len(list((wide.home / "runs").glob("??/*/lock"))) > 1
+
+    until(begun_again, f"a second life; {wide.slurm.state(wide.job_id)}", 60)
     wide.verdict(later)
     job = wide.listed(lost)
     assert (job["state"], job["reports"]) == ("failed", 1), (job, wide.log)
-    wide.ended()
     each_once(wide, [later])
-    wide.nothing_left()
 
 
 def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(wide: Worker) -> None:
