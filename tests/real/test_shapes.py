@@ -40,6 +40,17 @@ def wide(four: Slurm, lab: object, tmp_path: Path) -> Iterator[Worker]:
     made.end()
 
 
+@pytest.fixture
+def alone(lab: object, tmp_path: Path) -> Iterator[Worker]:
+    """Give a worker on a Slurm of its own: a node that was killed under another test is long in letting a job go."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with started(2) as running:
+        made = Worker(running, lab, tmp_path)  # type: ignore[arg-type]
+        yield made
+        made.end()
+
+
 def shape(worker: Worker, **values: object) -> str:
     path = worker.home / "worker.json"
     path.write_text(json.dumps({**ONE_NODE, **values}))
@@ -220,26 +231,26 @@ def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: W
 # ---- once more
 
 
-def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(wide: Worker) -> None:
-    lost = wide.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES)
-    wide.start("--controllers", "head", lasting=True)
-    wide.running(lost, 1)
-    os.kill(wide.controller, signal.SIGKILL)
-    wide.done()
-    assert not wide.told(lost)
-    later = wide.put(["true"])
-    wide.slurm.run(["scontrol", "requeue", str(wide.job_id)])
+def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(alone: Worker) -> None:
+    lost = alone.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES)
+    alone.start("--controllers", "head", lasting=True)
+    alone.running(lost, 1)
+    os.kill(alone.controller, signal.SIGKILL)
+    alone.done()
+    assert not alone.told(lost)
+    later = alone.put(["true"])
+    alone.slurm.run(["scontrol", "requeue", str(alone.job_id)])
 
     def begun_again() -> bool:
         # otherwise it waits for two minutes, until nobody can still believe that its first life goes on
-        wide.slurm.run(["scontrol", "update", f"jobid={wide.job_id}", "StartTime=now"], check=False)
-        return len(list((wide.home / "runs").glob("??/*/lock"))) > 1
+        alone.slurm.run(["scontrol", "update", f"jobid={alone.job_id}", "StartTime=now"], check=False)
+        return len(list((alone.home / "runs").glob("??/*/lock"))) > 1
 
-    until(begun_again, f"a second life; {wide.slurm.state(wide.job_id)}", 60)
-    wide.verdict(later)
-    job = wide.listed(lost)
-    assert (job["state"], job["reports"]) == ("failed", 1), (job, wide.log)
-    each_once(wide, [later])
+    until(begun_again, f"a second life; {alone.slurm.state(alone.job_id)}", 60)
+    alone.verdict(later)
+    job = alone.listed(lost)
+    assert (job["state"], job["reports"]) == ("failed", 1), (job, alone.log)
+    each_once(alone, [later])
 
 
 def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(wide: Worker) -> None:
