@@ -59,10 +59,9 @@ def spawn_failure(failed: Mapping[str, Any]) -> tuple[Reason, str]:
 def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = ()) -> Outcome:
     """Return how the attempt ended: by its worst rank; a launcher that fails by itself is the worst."""
     told = [*shim_results, *ranks]
-    # a launcher's code only repeats what its ranks said, and some launchers say 143 for any of them (PALS)
-    judged = [rank for rank in told if not (shim_results and rank.rank is None and rank.reason == "payload-exit")]
+    judged = [rank for rank in told if not _only_repeats(rank)] if shim_results else told
     worst = max(judged, key=lambda rank: (_severity(rank.reason), rank.exit_code or 0))
-    if ranks[0].rank is None and ranks[0].reason == "payload-exit" and not shim_results:
+    if _only_repeats(ranks[0]) and not shim_results:
         code = ranks[0].exit_code
         worst = ranks[0].model_copy(update={"detail": f"the launcher ended with code {code}; see its stderr"})
     return Outcome(
@@ -72,6 +71,11 @@ def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = 
         detail=worst.detail + (_place(worst) if worst.detail and len(told) > 1 else ""),
         usage=_together([rank.usage for rank in ranks]),
     )
+
+
+def _only_repeats(rank: RankOutcome) -> bool:
+    """Tell whether this is a launcher's own code for what its ranks said: some say 143 for any of them (PALS)."""
+    return rank.rank is None and rank.reason == "payload-exit"
 
 
 def _place(rank: RankOutcome) -> str:
