@@ -3,12 +3,13 @@
 import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pilotwrap import __version__
 from pilotwrap.model.errors import BadInputError, ServerError, SiteEnvironmentError
 from pilotwrap.panda.https import CONNECT_TIMEOUT_S, is_loopback
 from pilotwrap.panda.transport import MAX_REPLY_BYTES
+from pilotwrap.panda.url import shown
 
 if TYPE_CHECKING:
     import requests
@@ -55,15 +56,6 @@ def page(url: str, deadline: float, ca_path: str | None = None) -> Page:
         ) from None
     except OSError as error:
         raise SiteEnvironmentError("the TLS files cannot be used", why=str(error), remedy="check --ca") from None
-
-
-def shown(url: str) -> str:
-    """Return a URL without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "a malformed URL"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _host(url: str) -> str:

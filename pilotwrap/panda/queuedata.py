@@ -13,8 +13,9 @@ from pydantic import Field
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.errors import BadInputError, PandaQueueError, ServerError
-from pilotwrap.panda.page import page, shown
+from pilotwrap.panda.page import page
 from pilotwrap.panda.transport import MAX_REPLY_BYTES
+from pilotwrap.panda.url import shown
 
 ACTIVE = "ACTIVE"
 """The one state in which a pilot starts; it is compared to the letter (pilot3, pilot.py)."""

@@ -17,7 +17,7 @@ from pilotwrap.panda.certificate import proxy_validity
 from pilotwrap.panda.client import Api, PandaClient, connected
 from pilotwrap.panda.credentials import credential_at, expiry, origin_of, read_token
 from pilotwrap.panda.https import checked_server
-from pilotwrap.panda.page import Page, page, shown
+from pilotwrap.panda.page import Page, page
 from pilotwrap.panda.queuedata import (
     QueueData,
     fetch_queuedata,
@@ -28,6 +28,7 @@ from pilotwrap.panda.queuedata import (
     read_queuedata,
     refusal,
 )
+from pilotwrap.panda.url import shown
 from pilotwrap.run.readiness import Agent, failed, passed, unchecked
 
 ANSWER_S = 8.0

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from pilotwrap.model.errors import StageInError, StageOutError
 from pilotwrap.model.report import FileReport
+from pilotwrap.panda.url import shown
 from pilotwrap.run import web
 from pilotwrap.run.checksum import Digest, Digester, digest_of
 from pilotwrap.run.jobfile import Part, check_name, chunks_of, open_regular, reason_of
@@ -56,7 +57,7 @@ def path_of(url: str) -> Path:
     path = unquote(parts.path)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
         raise TransferTrouble(
-            f"{web.shown(url)!r} is no place that files travel to or from", "use file:///, http(s)://"
+            f"{shown(url)!r} is no place that files travel to or from", "use file:///, http(s)://"
         )
     return Path(path)
 
@@ -77,7 +78,7 @@ def _brought(transfer: Transfer, directory: Path, terms: Terms) -> Digest:
         check_name(transfer.lfn)
         return _present(transfer, directory, terms) or terms.tried(lambda: _fetched(transfer, directory, terms))
     except TransferTrouble as trouble:
-        remedy = trouble.remedy or f"check the replica at {web.shown(transfer.url)}"
+        remedy = trouble.remedy or f"check the replica at {shown(transfer.url)}"
         raise StageInError(what, why=trouble.why, remedy=remedy) from trouble
     except OSError as error:
         raise StageInError(what, why=reason_of(error), remedy=_disk_remedy(error, directory)) from error
@@ -164,12 +165,12 @@ def _sent(one: Outgoing, directory: Path, terms: Terms) -> FileReport:
         remedy = trouble.remedy or "check that the payload writes it into its own directory"
         raise StageOutError(what, why=trouble.why, remedy=remedy) from trouble
     except OSError as error:
-        place = f"the storage behind {web.shown(one.url)}"
+        place = f"the storage behind {shown(one.url)}"
         remedy = (
             f"free some space: {place} is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else f"check {place}"
         )
         raise StageOutError(what, why=reason_of(error), remedy=remedy) from error
-    return FileReport(guid=one.guid, size=digest.size, adler32=digest.adler32, url=web.shown(one.url))
+    return FileReport(guid=one.guid, size=digest.size, adler32=digest.adler32, url=shown(one.url))
 
 
 def _open_output(lfn: str, directory: Path) -> int:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from pilotwrap.model.errors import BadInputError, StageInError
+from pilotwrap.panda.url import shown
 from pilotwrap.run.jobfile import Part, check_name, open_regular, reason_of
 from pilotwrap.run.staging import bytes_of
 from pilotwrap.run.transfer import Terms, TransferTrouble
-from pilotwrap.run.web import shown, split
+from pilotwrap.run.web import split
 
 MAX_BYTES = 16 * 1024 * 1024
 """A program that a job brings is a script; a guess with room for a static binary."""

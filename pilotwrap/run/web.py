@@ -5,9 +5,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pilotwrap import __version__
+from pilotwrap.panda.url import shown
 from pilotwrap.run.transfer import Terms, TransferTrouble
 
 if TYPE_CHECKING:
@@ -30,15 +31,6 @@ _REMEDIES = {
     413: "the storage takes no file of this size",
     507: "the storage is full",
 }
-
-
-def shown(url: str) -> str:
-    """Return a URL without user, password, query and fragment: a signed one is a credential."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "a malformed URL"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def split(url: str) -> SplitResult:

@@ -6,7 +6,6 @@ It runs as an unprivileged user among processes of its own only: its clean-up wo
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,46 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real.pilot import ROOM
 
 from pilotwrap.lab.put import panda_job
 from pilotwrap.lab.queuedata import storage_path
-
-PILOT = "panda-pilot==3.7.0.36"
-SHA256 = "8b5b754fa9fbea835b14215c2957a59a393988113c5209f5c826e6c67b46f03e"
-"""Of its sdist: the wheel has no pilot.py."""
 
 BASE_URL = "http://pandaserver-doma.cern.ch:25080/trf/user"
 """This version takes a transformation from here or from one other place, and has no option for more; nothing is asked
 there: the lab answers as its HTTP proxy."""
 
-ROOM = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 TEXT = "one two three\n" * 1000
 
 
-@pytest.fixture(scope="session")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if os.geteuid() or subprocess.run([*ROOM, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs root and unshare: the pilot runs as nobody in namespaces of its own; run the tests as root")
-    missing = [name for name in ("ip", "setpriv", "curl", "/usr/bin/python3") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"the pilot's room needs {', '.join(missing)}: apt-get install iproute2 util-linux curl python3")
-    folder = tmp_path_factory.mktemp("sdist")
-    (folder / "requirements.txt").write_text(f"{PILOT} --hash=sha256:{SHA256}\n")
-    words = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", "requirements.txt", "-d", "got"]
-    argv = [sys.executable, "-m", "pip", "download", "-q", *words]
-    ended = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    if ended.returncode:
-        pytest.skip(f"{PILOT} cannot be had ({ended.stderr.strip()[-200:]}): give pip an index that has it")
-    return next((folder / "got").glob("*.tar.gz"))
-
-
 @pytest.fixture
-def folder(sdist: Path) -> Iterator[Path]:
+def folder(pilot_sdist: Path) -> Iterator[Path]:
     """Outside of pytest's own folders, which nobody else can enter."""
     made = Path(tempfile.mkdtemp(prefix="pilot-alone-"))
     try:
         made.chmod(0o755)
-        with tarfile.open(sdist) as packed:
+        with tarfile.open(pilot_sdist) as packed:
             packed.extractall(made, filter="data")
         next(made.glob("panda-pilot-*")).rename(made / "pilot3")
         yield made
