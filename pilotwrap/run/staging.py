@@ -56,9 +56,7 @@ def path_of(url: str) -> Path:
     parts = web.split(url)
     path = unquote(parts.path)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
-        raise TransferTrouble(
-            f"{shown(url)!r} is no place that files travel to or from", "use file:///, http(s)://"
-        )
+        raise TransferTrouble(f"{shown(url)!r} is no place that files travel to or from", "use file:///, http(s)://")
     return Path(path)
 
 
