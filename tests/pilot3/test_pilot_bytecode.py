@@ -49,3 +49,10 @@ def test_a_pilot_that_cannot_be_compiled_is_left_as_it_is(tmp_path: Path) -> Non
     compile_for(PYTHON, str(home))
     compile_for(FoundPython(path="/no/python", version=(3, 1)), str(home))
     assert home / "pilot" / "__pycache__" / f"__init__.{TAG}.pyc" in compiled(home)
+
+
+def test_what_another_node_is_compiling_is_left_to_it(tmp_path: Path) -> None:
+    home = unpacked(tmp_path)
+    compile_for(FoundPython(path="/no/python", version=PYTHON.version), str(home))  # it has begun, and not ended
+    compile_for(PYTHON, str(home))
+    assert compiled(home) == []

@@ -14,12 +14,15 @@ READABLE = 0o022
 
 
 def compile_for(python: FoundPython, directory: str) -> None:
-    """Let this Python compile what lies there, unless it has done so before; nothing of it is run.
+    """Let this Python compile what lies there, unless somebody does so or has done so; nothing of it is run.
 
-    What fails is left: a pilot runs without it too.
+    What fails is left: a pilot runs without it too. One process does it, whatever nodes share the folder: two that
+    compile the same file at once write over each other, and the pilots that read it then end at once (seen).
     """
     tag = f"cpython-{python.version[0]}{python.version[1]}"
-    if (Path(directory) / "pilot" / "__pycache__" / f"__init__.{tag}.pyc").exists():
+    try:
+        (Path(directory) / f".compiled-{tag}").touch(mode=0o644, exist_ok=False)
+    except OSError:
         return
     argv = [python.path, "-I", "-S", "-m", "compileall", "-q", directory]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
