@@ -180,10 +180,12 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
     hello, head = begun.hello, begun.head
     host_argv = tuple(str(word) for word in hello["self"])
     if options.pilot and options.controllers == "head":
+        from pilotwrap.run.fanout import alone
         from pilotwrap.run.pilot3.setup import refuse_several_nodes
 
         refuse_several_nodes(head)
-        allocation = allocation_of_one(head)
+        # a pilot speaks to its controller on its own node, which need not be the allocation's first
+        allocation = allocation_of_one(alone(head))
     else:
         allocation = surveyed(head, link, run, host_argv)
     if not allocation.groups:
