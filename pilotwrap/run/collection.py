@@ -112,7 +112,7 @@ def _fetched(job: Job) -> PandaJob:
 
 
 def _log_place(log: LogFile, around: Surroundings) -> str | None:
-    if around.storage is None or not {log.endpoint or "", ""} & set(around.storage.prefixes):
+    if around.storage is None or not around.storage.serves(log.endpoint):
         return None
     return around.storage.url(log.endpoint or "", log.lfn, StageOutError)
 

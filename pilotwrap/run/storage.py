@@ -16,6 +16,10 @@ class StorageMap(Value):
 
     prefixes: dict[str, str] = {}
 
+    def serves(self, endpoint: str | None) -> bool:
+        """Tell whether there is a place for files of this endpoint."""
+        return not {endpoint or "", ""}.isdisjoint(self.prefixes)
+
     def url(self, endpoint: str, lfn: str, error: type[PilotwrapError] = StageInError) -> str:
         """Return where a file of an endpoint is; an unknown endpoint or an unsafe name is an `error`."""
         if not is_safe_name(lfn):

@@ -117,10 +117,7 @@ def pilot_rig(sdist: Path, api: Api, *options: str) -> Iterator[PilotRig]:
             try:
                 yield rig
             finally:
-                for run in rig.runs:
-                    if run.child.poll() is None:
-                        run.child.kill()
-                    run.child.communicate()
+                rig.kill_runs()
             rig.nothing_left()
     finally:
         shutil.rmtree(path)

@@ -194,6 +194,16 @@ class Rig:
         until(lambda: all(self.job(one)["state"] in FINAL for one in panda_ids), f"{panda_ids} are final")
         return [self.job(one) for one in panda_ids]
 
+    def kill_runs(self) -> None:
+        """End what lives of the runs; a test's last net."""
+        for run in self.runs:
+            if run.child.poll() is None:
+                run.child.kill()
+            run.child.wait()
+            for stream in (run.child.stdout, run.child.stderr):
+                if stream:
+                    stream.close()
+
     def nothing_left(self) -> None:
         for run in self.runs:
             until(lambda run=run: not alive_under(run.folder), f"nothing lives in {run.folder}", 15)
@@ -207,13 +217,7 @@ def rigs(path: Path, *options: str) -> Iterator[Rig]:
         try:
             yield rig
         finally:
-            for run in rig.runs:
-                if run.child.poll() is None:
-                    run.child.kill()
-                run.child.wait()
-                for stream in (run.child.stdout, run.child.stderr):
-                    if stream:
-                        stream.close()
+            rig.kill_runs()
 
 
 def states(job: dict[str, Any]) -> list[str]:

@@ -103,7 +103,7 @@ def _placed(
 
 def _brought(around: Surroundings, file: OutputFile | LogFile, guid: str, left: Path, terms: Terms) -> FileReport:
     """Bring a file to its place that the pilot has left where it will delete it."""
-    if around.storage is None or not {file.endpoint or "", ""} & set(around.storage.prefixes):
+    if around.storage is None or not around.storage.serves(file.endpoint):
         raise StageOutError(
             f"the pilot has left output {file.lfn} in a directory that it deletes",
             why="the queue's copytool is mv and has no final destination",
