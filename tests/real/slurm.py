@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -39,21 +39,42 @@ SlurmdLogFile={home}/slurmd-%n.log
 SlurmdSpoolDir={home}/spool-%n
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 JobAcctGatherType=jobacct_gather/none
+{settings}
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
 MailProg=/bin/true
 KillWait={kill_wait}
 MinJobAge=300
-NodeName=node[1-{count}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports}] CPUs={cpus} State=UNKNOWN
+NodeName=node[1-{count}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports}] CPUs={cpus} {node} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+{partitions}
 """
+
+SETTINGS = {"TaskPlugin": "task/none", "SelectTypeParameters": "CR_CPU"}
+
+CGROUP = "CgroupPlugin=cgroup/v1\nCgroupMountpoint={home}/cgroup\n"
+"""A version-1 plug-in over an empty folder starts on any host and is never asked for anything."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the plain Slurm: lines of slurm.conf, and files beside it; `{home}` is its folder."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    """Words of the nodes' line, as `Gres=gpu:2`."""
+
+    partitions: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """By name: gres.conf, a prolog (made executable), or another cgroup.conf."""
+
+
+PLAIN = Variant()
 
 
 @dataclass(frozen=True)
@@ -123,13 +144,13 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def started(node_count: int) -> Iterator[Slurm]:
+def started(node_count: int, variant: Variant = PLAIN) -> Iterator[Slurm]:
     """Start a Slurm with so many nodes, give it when all are idle, and end all of it."""
     with ExitStack() as stack:
         home = Path(tempfile.mkdtemp(prefix="pilotwrap-slurm-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         home.chmod(0o755)
-        slurm = _configured(home, node_count)
+        slurm = _configured(home, node_count, variant)
         stack.callback(processes.end, f"SLURM_CONF={home}")
         for name, argv in _daemons(home, slurm.nodes):
             stack.enter_context(_daemon(name, argv, slurm))
@@ -147,7 +168,7 @@ def slurm(request: pytest.FixtureRequest) -> Iterator[Slurm]:
         yield running
 
 
-def _configured(home: Path, count: int) -> Slurm:
+def _configured(home: Path, count: int, variant: Variant) -> Slurm:
     for name, mode in (("munge", 0o711), ("state", 0o700), ("cgroup", 0o755)):
         (home / name).mkdir()
         (home / name).chmod(mode)
@@ -160,10 +181,13 @@ def _configured(home: Path, count: int) -> Slurm:
         ports=f"{first}-{first + count - 1}",
         cpus=CPUS_PER_NODE,
         kill_wait=KILL_WAIT_S,
+        settings="\n".join(f"{key}={value}" for key, value in {**SETTINGS, **variant.settings}.items()),
+        node=variant.node,
+        partitions=variant.partitions,
     )
-    (home / "slurm.conf").write_text(text)
-    # A version-1 plug-in over an empty folder starts on any host and is never asked for anything.
-    (home / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={home}/cgroup\n")
+    for name, content in {"slurm.conf": text, "cgroup.conf": CGROUP, **variant.files}.items():
+        (home / name).write_text(content.replace("{home}", str(home)))
+        (home / name).chmod(0o755 if content.startswith("#!") else 0o644)
     (home / "munge/key").write_bytes(os.urandom(128))
     (home / "munge/key").chmod(0o400)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "PMI"))}

@@ -87,8 +87,11 @@ def test_the_number_of_jobs_is_shared_out(wide: Worker) -> None:
 
 
 def waiting_jobs(wide: Worker, count: int = 4) -> list[int]:
-    """Start a job on each node, which ends when the file `go` is there."""
-    script = f"echo begun; until [ -e {wide.home}/go ]; do sleep 0.2; done & wait"
+    """Start a job on each node, which ends when the file `go` is there.
+
+    A plain `wait` would be 0 also when scancel's signal reaches what is waited for before the shell itself.
+    """
+    script = f"echo begun; until [ -e {wide.home}/go ]; do sleep 0.2; done & wait $!"
     ids = [wide.put(["sh", "-c", script], cpus_per_rank=CORES) for _ in range(count)]
     wide.start("--spec", shape(wide, cpus_per_rank=CORES), lasting=True)
     for panda_id in ids:
