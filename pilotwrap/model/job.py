@@ -9,6 +9,7 @@ from pilotwrap.model.credential import Credential
 
 Mode = Literal["copies", "mpi", "one-per-node", "driver"]
 GpuVendor = Literal["any", "nvidia", "amd", "intel"]
+RankOutput = Literal["merged", "per-rank"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=:@%,-]*$", max_length=255)]
@@ -73,6 +74,9 @@ class Shape(Value):
     memory_mib_per_rank: Count | None = None
     binding: Literal["closest", "reversed", "none"] | tuple[RankBinding, ...] = "closest"
     walltime_s: Seconds | None = None
+    rank_output: RankOutput = "merged"
+    """Where several ranks write: to one `stdout` and `stderr`, or to files of their own in `ranks/`."""
+
     launcher_options: tuple[str, ...] = ()
     image: str | None = None
     runtime: str | None = None

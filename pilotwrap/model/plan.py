@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from pilotwrap.model.base import Value
-from pilotwrap.model.job import Mode
+from pilotwrap.model.job import Mode, RankOutput
 
 Teller = Literal["panda", "harvester", "caller"]
 
@@ -22,6 +22,12 @@ class Launch(Value):
 
     keep: tuple[str, ...] = ()
     """Patterns of inherited names that are passed on; nothing else is."""
+
+    heeds: Literal["code", "signal"] = "code"
+    """What of a rank's end makes this launcher end the others; signal: an exit code alone does not."""
+
+    waits: bool = False
+    """It queues ranks that cannot begin now, without a word and without an end."""
 
 
 class Container(Value):
@@ -99,6 +105,7 @@ class Plan(Value):
     agent: Agent = Agent()
     bindings: tuple[Binding, ...]
     limits: Limits
+    rank_output: RankOutput = "merged"
     teller: Teller
     because: tuple[Because, ...]
 

@@ -39,8 +39,7 @@ def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
 def command(request: LaunchRequest) -> Launch:
     """Return the call; LauncherError when a node has no number.
 
-    aprun has no option to end all ranks with one that exits with a code: MPI itself does, for a rank that ends
-    before MPI_Finalize, and ALPS after a signal.
+    aprun has no option to end all ranks with one that exits with a code; after one that a signal ended ALPS does.
     """
     each, numbers = str(request.ranks_per_node), [_NID.fullmatch(host) for host in request.hosts]
     if not all(numbers):
@@ -51,4 +50,4 @@ def command(request: LaunchRequest) -> Launch:
     nodes = ",".join(number[1] for number in numbers if number)
     argv = [request.program, "-n", str(request.ranks), "-N", each, "-L", nodes, "-cc", "none", *request.options]
     counted = ("/bin/sh", "-c", _COUNTED, "sh", each, str(request.ranks))
-    return Launch(argv=(*argv, *counted, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *counted, *request.command), unset=UNSET, keep=PASSED_ON, heeds="signal")

@@ -40,4 +40,4 @@ def command(request: LaunchRequest) -> Launch:
     argv += ["--exclusive", f"--requires=hosts:{','.join(request.hosts)}"]
     argv += ["-o", "cpu-affinity=off", "-o", "gpu-affinity=off", "-o", "exit-timeout=none"]
     argv += ["-o", "exit-on-error"] if request.one_fails_all else []
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, waits=True)

@@ -48,4 +48,4 @@ def command(request: LaunchRequest) -> Launch:
         "-bind-to",
         "none",
     ]
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, heeds="signal")

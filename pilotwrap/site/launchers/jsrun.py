@@ -44,4 +44,4 @@ def command(request: LaunchRequest) -> Launch:
     argv = [request.program, "--nrs", nodes, "--rs_per_host", "1", "--tasks_per_rs", each]
     argv += ["--cpu_per_rs", "ALL_CPUS", "--gpu_per_rs", "ALL_GPUS", "--bind", "none"]
     argv += ["--exit_on_error", str(int(request.one_fails_all))]
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, waits=True)
