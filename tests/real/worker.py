@@ -78,16 +78,18 @@ class Worker:
         minutes: int = 5,
         lasting: bool = False,
         tasks_per_node: int = 4,
+        asking: Sequence[str] = (),
     ) -> int:
         """Submit the batch job: its script becomes the starter, or the words of `within` and it.
 
-        A `lasting` script outlives the starter, so that it is not Slurm who cleans up.
+        A `lasting` script outlives the starter, so that it is not Slurm who cleans up. `asking` are further options of
+        sbatch, which overrule ours.
         """
         line = shlex.join([*within, *self.argv(*options)]) + " > report.json 2> log"
         line = f"{line}\necho $? > code\nexec sleep 600" if lasting else f"exec {line}"
         script = f"#!/bin/sh\ncd {shlex.quote(str(self.home))}\necho $$ > shell\n{line}\n"
         asked = (f"--nodes={len(self.slurm.nodes)}", f"--ntasks-per-node={tasks_per_node}", f"--time={minutes}")
-        self.job_id = self.slurm.sbatch(script, *asked)
+        self.job_id = self.slurm.sbatch(script, *asked, *asking)
         self.submitted.append(self.job_id)
         return self.job_id
 
