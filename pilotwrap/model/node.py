@@ -1,6 +1,6 @@
 """`pilotwrap.node/1`: what a node's snapshot means; the answer of `inspect --json`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,8 +26,11 @@ ComputeMode = Literal["default", "exclusive-thread", "prohibited", "exclusive-pr
 """In the order of nvml.h's numbers (nvmlComputeMode_t)."""
 
 SchedulerName = Literal["slurm", "pbs", "lsf", "cobalt", "flux", "none"]
-LauncherName = Literal["srun", "mpiexec", "jsrun", "aprun", "flux", "local"]
-Flavour = Literal["hydra", "openmpi", "pals"]
+LauncherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+"""What starts ranks, as its file in `site/launchers/` names it (its listing has them all); `local`: nothing does."""
+
+Flavour = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+"""Whose `mpiexec` it is, as that file says."""
 
 
 class Accelerator(Value):

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.cpulist import cpus_of
 from pilotwrap.model.job import Count
 from pilotwrap.model.node import Flavour, LauncherName, SchedulerName, Vendor
+from pilotwrap.site.launchers.listing import LAUNCHERS
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 
@@ -175,3 +176,20 @@ class Machine(Value):
     storage: Storage = Storage()
     batch: Batch | None = None
     sources: tuple[Source, ...] = ()
+
+    @field_validator("launcher")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        known = sorted({"local", *(kind.NAME for kind in LAUNCHERS)})
+        if name not in known:
+            raise ValueError(f"one of {', '.join(known)} is expected")
+        return name
+
+    @field_validator("flavour")
+    @classmethod
+    def _is_its_own(cls, flavour: str | None, seen: ValidationInfo) -> str | None:
+        of_its_name = (kind for kind in LAUNCHERS if seen.data.get("launcher") == kind.NAME)
+        known = sorted(kind.FLAVOUR for kind in of_its_name if kind.FLAVOUR)
+        if flavour is not None and flavour not in known:
+            raise ValueError(f"one of {', '.join(known)} is expected" if known else "this launcher has none")
+        return flavour
