@@ -1,26 +1,25 @@
 """What several nodes yield: many random shapes from one head, and many small jobs from one controller a node.
 
-    python benchmarks/shapes.py [--shapes 40] [--jobs 200] [--nodes 4]
+    python benchmarks/shapes.py [--shapes 40] [--jobs 200] [--nodes 4] [--in-step]
 
 On a real Slurm whose nodes are all this host (so the rates share its CPUs: compare them, don't quote them). Prints how
-much of the node time random shapes used, and the rate of `true` as single-node jobs from a server: with one controller
-on each node, with one on one node, and with one `srun` for each job from the head.
+much of the node time random shapes used, whether any core was lent twice, and the rate of `true` as single-node jobs
+from a server: with one controller on each node, with one on one node, and with one `srun` for each job from the head.
+From the batch script, or with `--in-step` from inside a step of the job, as an endpoint's worker is started.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shlex
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
+from batch import CORES, load, run
 from real.slurm import Slurm, started
 
 from pilotwrap.lab.listing import listed_jobs
@@ -29,7 +28,6 @@ from pilotwrap.lab.put import panda_job, put_jobs
 from pilotwrap.lab.store import Store
 
 PROGRAM = [sys.executable, "-m", "pilotwrap", "run", "--json"]
-CORES = len(os.sched_getaffinity(0))
 
 
 def main() -> None:
@@ -39,7 +37,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--sruns", type=int, default=40)
     parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--in-step", action="store_true")
     options = parser.parse_args()
+    print(f"from inside a step: {'yes' if options.in_step else 'no'}; {load()}", flush=True)
     with tempfile.TemporaryDirectory() as name, started(options.nodes) as slurm:
         home = Path(name)
         home.chmod(0o755)
@@ -58,61 +58,69 @@ def shapes(slurm: Slurm, home: Path, options: argparse.Namespace) -> None:
         nodes, cores = (chance.randint(1, options.nodes), CORES) if whole else (1, chance.randint(1, CORES))
         seconds = round(chance.uniform(0.5, 1.5) * options.seconds, 2)
         asked += nodes * cores * seconds
-        command = ["sh", "-c", f"b=$(date +%s.%N); sleep {seconds}; echo $b $(date +%s.%N) > {notes}/$$-$b"]
+        script = f"b=$(date +%s.%N); sleep {seconds}; echo $b $(date +%s.%N) $SLURMD_NODENAME {cores} > {notes}/$$-$b"
+        command = ["sh", "-c", script]
         specs.append({"command": command, "nodes": nodes, "cpus_per_rank": cores, "walltime_s": 2 * seconds + 5})
     (home / "jobs.json").write_text(json.dumps(specs))
-    run(slurm, home, [*PROGRAM, "--spec", str(home / "jobs.json"), "--run-dir", str(home / "runs")], options.nodes)
-    ran = [tuple(map(float, path.read_text().split())) for path in notes.iterdir()]
-    lasted = max(ended for _, ended in ran) - min(began for began, _ in ran)
+    words = [*PROGRAM, "--spec", str(home / "jobs.json"), "--run-dir", str(home / "runs")]
+    run(slurm, home, words, options.nodes, in_step=options.in_step)
+    ran = [Rank(float(b), float(e), node, int(cores)) for b, e, node, cores in map(words_of, notes.iterdir())]
+    lasted = max(rank.ended for rank in ran) - min(rank.began for rank in ran)
     used = asked / (lasted * options.nodes * CORES)
     print(f"{options.shapes} random shapes on {options.nodes} nodes: {lasted:.1f} s, {used:.3f} of the node time used")
+    print(f"  at most {most(ran)} of a node's {CORES} cores at once, by the payloads' own clocks", flush=True)
+
+
+class Rank(NamedTuple):
+    """When a rank ran (seconds of the epoch), where, on how many cores."""
+
+    began: float
+    ended: float
+    node: str
+    cores: int
+
+
+def words_of(path: Path) -> list[str]:
+    return path.read_text().split()
+
+
+def most(ran: Sequence[Rank]) -> int:
+    """Return the most cores that ranks of one node held at once."""
+    beside = ([b for b in ran if b.node == a.node and b.began <= a.began < b.ended] for a in ran)
+    return max(sum(rank.cores for rank in ranks) for ranks in beside)
 
 
 def small(slurm: Slurm, home: Path, options: argparse.Namespace) -> None:
     (home / "worker.json").write_text(json.dumps({"command": ["/bin/sh"], "cpus_per_rank": 1}))
     ways = {
-        f"one controller on each of {options.nodes} nodes": (options.nodes, options.jobs, ["--controllers", "node"]),
-        "one controller on one node": (1, options.jobs, []),
-        "one srun a job, from the batch script": (options.nodes, options.sruns, None),
+        f"one controller on each of {options.nodes} nodes": (options.nodes, ["--controllers", "node"]),
+        "one controller on one node": (1, []),
     }
-    for what, (nodes, count, words) in ways.items():
-        print(f"  {what:<42} {rate(slurm, home, nodes, count, words):>7.1f} jobs/s")
+    for what, (nodes, words) in ways.items():
+        told(what, fetched(slurm, home, nodes, words, options))
+    line = f"seq {options.sruns} | xargs -P {options.nodes * CORES} -I % srun -N1 -n1 --overlap --cpu-bind=none true"
+    seconds, _ = run(slurm, home, ["sh", "-c", line], options.nodes, in_step=options.in_step)
+    told("one srun a job", options.sruns / seconds)
 
 
-def rate(slurm: Slurm, home: Path, nodes: int, count: int, words: list[str] | None) -> float:
-    if words is None:
-        line = f"seq {count} | xargs -P {nodes * CORES} -I % srun -N1 -n1 --overlap --cpu-bind=none true"
-        return count / run(slurm, home, ["sh", "-c", line], nodes)[0]
+def told(what: str, jobs_per_s: float) -> None:
+    print(f"  {what:<42} {jobs_per_s:>7.1f} jobs/s", flush=True)
+
+
+def fetched(slurm: Slurm, home: Path, nodes: int, words: list[str], options: argparse.Namespace) -> float:
+    """Return the rate of jobs from a server, fetched, run and reported."""
+    count = options.jobs
     with tempfile.TemporaryDirectory(dir=home) as name, LabProcess(Path(name) / "lab.db") as lab:
         store = Store(lab.db)
         put_jobs(store, [panda_job({"command": ["true"], "cpus_per_rank": 1}, "benchmark") for _ in range(count)])
         at = lab.address
         given = ["--server", at.url, "--panda-queue", at.panda_queue, "--credential", str(at.token_path)]
         given += ["--origin", at.origin, "--run-dir", str(Path(name) / "runs"), "--spec", str(home / "worker.json")]
-        seconds, said = run(slurm, home, [*PROGRAM, *given, *words], nodes)
+        seconds, said = run(slurm, home, [*PROGRAM, *given, *words], nodes, in_step=options.in_step)
         reported = sum(job["reports"] == 1 for job in listed_jobs(store))
     if json.loads(said)["job_count"] != count or reported != count:
         sys.exit(f"not all jobs were run and reported once: {reported} of {count}; {said[:500]}")
     return count / seconds
-
-
-def run(slurm: Slurm, home: Path, words: list[str], nodes: int) -> tuple[float, str]:
-    """Run words in a batch job over so many nodes; return its seconds, without the queue's, and what it printed."""
-    (home / "code").unlink(missing_ok=True)
-    line = (
-        f"{shlex.join(words)} > {home}/out 2> {home}/log; echo $? > {home}/code.part; date +%s.%N >> {home}/code.part"
-    )
-    script = f"#!/bin/sh\ncd {home}\ndate +%s.%N > begun\n{line}\nmv code.part code\n"
-    job = slurm.sbatch(script, f"--nodes={nodes}", f"--ntasks-per-node={CORES}", "--time=60")
-    while not (home / "code").exists():
-        if slurm.state(job) in {"FAILED", "CANCELLED"}:
-            sys.exit(slurm.output(job))
-        time.sleep(0.2)
-    code, ended = (home / "code").read_text().split()
-    if code != "0":
-        sys.exit(f"exit {code}: {(home / 'log').read_text()[-2000:]}")
-    slurm.wait(job)
-    return float(ended) - float((home / "begun").read_text()), (home / "out").read_text()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,152 @@
+"""What the step that pilotwrap's plan makes costs beside plain `srun` of the same ranks, and what a whole job costs.
+
+    python benchmarks/launch.py [--rounds 11] [--jobs 20] [--in-step]
+
+On a real Slurm of four nodes, all of them this host, so that its cores are shared by all ranks of a step: two ranks of
+two nodes have a core each, as on a real node; eight are so many interpreters one after the other on two cores. As root.
+
+Each round takes turns: `srun … true`; the plan's own line with `true`, a bare interpreter, and a shell in place of its
+shim; the plan's line, its shim out of the package and out of the one-file starter. Then so many jobs of a running
+`run`, without its start, and plain `srun` as often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import batch
+from real.slurm import started
+
+from pilotwrap.cli.inspect import snapshot_here
+from pilotwrap.detect.node import node_facts
+from pilotwrap.detect.survey import allocation_of_all
+from pilotwrap.host.spawn import environment_of
+from pilotwrap.host.starter import host_argv
+from pilotwrap.model.job import JobSpec
+from pilotwrap.model.plan import Plan
+from pilotwrap.plan.plan import plan
+from pilotwrap.plan.request import PlanRequest
+from pilotwrap.run.orders import Payload, shim_file
+
+NODES = 4
+SHAPES = ((2, 1), (2, 4), (4, 4))
+"""Nodes, and ranks on each."""
+
+Call = Callable[[], float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--jobs", type=int, default=20, help="jobs of the running `run`; 0: leave them out")
+    parser.add_argument("--in-step", action="store_true", help="all of it from inside a step of the batch job")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        inside(options.inside, options.rounds, options.jobs)
+        return
+    with tempfile.TemporaryDirectory() as name, started(NODES) as slurm:
+        home = Path(name)
+        home.chmod(0o755)
+        words = [sys.executable, __file__, "--inside", name, "--rounds", str(options.rounds)]
+        words += ["--jobs", str(options.jobs)]
+        print(batch.load())
+        print(batch.run(slurm, home, words, NODES, in_step=options.in_step)[1])
+
+
+def inside(home: Path, rounds: int, jobs: int) -> None:
+    """Measure, as a process of the batch job."""
+    archive = home / "starter.pyz"
+    archive.write_bytes(subprocess.check_output([sys.executable, "-m", "pilotwrap", "starter"]))
+    for nodes, each in SHAPES:
+        took = medians(rounds, launches(home, nodes, each))
+        plain, *others = took.items()
+        print(f"{nodes} nodes, {nodes * each} ranks: {plain[0]} {1000 * plain[1]:.0f} ms")
+        for name, seconds in others:
+            more = 1000 * (seconds - plain[1])
+            print(f"  {name:<44} x {seconds / plain[1]:.2f}  {more:+6.1f} ms, {more / nodes / each:+5.1f} a rank")
+    if jobs:
+        whole(home, rounds, jobs)
+
+
+def medians(rounds: int, calls: Mapping[str, Call]) -> dict[str, float]:
+    """Return each call's median; they take turns, so that all see the same machine, and the first round warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            taken[name].append(call())
+    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+
+
+def launches(home: Path, nodes: int, each: int) -> dict[str, Call]:
+    """Return the ways to start so many ranks of `true`, plain `srun` first."""
+    packed = (sys.executable, "-I", "-S", str(home / "starter.pyz"))
+    made, whole_file = planned(home, nodes, each, tuple(host_argv())), planned(home, nodes, each, packed)
+    line = made.launch.argv[: -len(host_argv()) - 2]
+    order: dict[str, object] = {"keep": ["*"], "unset": list(made.launch.unset), "env": made.launch.env}
+    ours = environment_of(order, dict(os.environ))
+    count = f"--ntasks={nodes * each}"
+    return {
+        "plain srun": timed(["srun", f"--nodes={nodes}", count, "--overlap", "true"], dict(os.environ)),
+        "the plan's options, true": timed([*line, "true"], ours),
+        "the plan's options, sh -c true": timed([*line, "sh", "-c", "true"], ours),
+        "the plan's options, a bare interpreter": timed([*line, sys.executable, "-I", "-S", "-c", "pass"], ours),
+        "the plan's step (its shim, of the package)": timed(made.launch.argv, ours),
+        "the plan's step (its shim, of the one file)": timed(whole_file.launch.argv, ours),
+    }
+
+
+def planned(home: Path, nodes: int, each: int, host: tuple[str, ...]) -> Plan:
+    """Return the plan of that many ranks, its shim's file written."""
+    path = home / f"{nodes}x{each}.shim.json"
+    job = JobSpec(command=("true",), nodes=nodes, ranks_per_node=each, mode="mpi")
+    allocation = allocation_of_all(node_facts(snapshot_here()))
+    made = plan(PlanRequest(job=job, allocation=allocation, shim=(*host, "shim", str(path))))
+    results = home / "ranks"
+    results.mkdir(exist_ok=True)
+    path.write_text(json.dumps(shim_file(made, Payload("launch", str(home), str(home), None), str(results))))
+    return made
+
+
+def timed(words: Iterable[str], env: Mapping[str, str]) -> Call:
+    """Return what runs a command, and returns its seconds."""
+
+    def call() -> float:
+        began = time.perf_counter()
+        subprocess.run([*words], check=True, env=env, stdin=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    return call
+
+
+def whole(home: Path, rounds: int, jobs: int) -> None:
+    """Print what one more job of a running `run` costs, and one more plain `srun`, of all nodes both."""
+    spec = {"command": ["true"], "mode": "mpi", "nodes": NODES, "ranks_per_node": 1}
+    calls: dict[str, Call] = {}
+    for count in (1, jobs + 1):
+        path = home / f"{count}.json"
+        path.write_text(json.dumps([spec] * count))
+        words = ["run", "--json", "--spec", str(path), "--run-dir", str(home / "runs")]
+        calls[f"run {count}"] = timed(
+            ["sh", "-c", '"$@" > /dev/null', "sh", sys.executable, "-m", "pilotwrap", *words], os.environ
+        )
+    plain = f"for i in $(seq {jobs}); do srun --nodes={NODES} --ntasks={NODES} --overlap true; done"
+    calls["srun"] = timed(["sh", "-c", plain], os.environ)
+    took = medians(max(2, rounds // 3), calls)
+    each, srun = (took[f"run {jobs + 1}"] - took["run 1"]) / jobs, took["srun"] / jobs
+    print(f"one more job of {NODES} nodes and {NODES} ranks in a running run, {jobs} of them, one at a time")
+    print(f"  {1000 * each:.0f} ms, plain srun {1000 * srun:.0f} ms: x {each / srun:.2f}")
+    print(f"  the run of one job as a whole: {took['run 1']:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
