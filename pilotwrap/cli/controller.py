@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pilotwrap.model.report import RunReport
     from pilotwrap.model.snapshot import ProbeSaid
     from pilotwrap.run.rundir import RunDirectory
+    from pilotwrap.site.machines.choice import Choice
     from pilotwrap.view.progress import Progress
 
 EXAMPLE = "started by `pilotwrap run`"
@@ -84,8 +85,10 @@ def _reported(
     run: RunDirectory | None = None
     try:
         options = options_of(namespace)
+        choice = _choice(hello, namespace)
         run = run_directory(link, hello, options.run_dir)
-        return controlled(link, hello, options, run, Outside(progress=progress.show, probe=_probed))
+        outside = Outside(progress=progress.show, probe=_probed, choice=choice)
+        return controlled(link, hello, options, run, outside)
     except PilotwrapError as error:
         if run is None and error.reason != "credential":
             raise
@@ -123,6 +126,21 @@ def _namespace(hello: Message) -> argparse.Namespace:
             if hello["enter"]:
                 check_files(option, paths)
     return namespace
+
+
+def _choice(hello: Message, namespace: argparse.Namespace) -> "Choice | None":
+    """Return what the user says of the machine; raises BadInputError. One node's controller hears it of its head."""
+    from pilotwrap.cli.machinefile import choice_of
+    from pilotwrap.run.wall import check_files
+
+    if namespace.part:
+        return None
+    stands, name = Path(hello["cwd"]), namespace.machine
+    if name and name.endswith(".toml"):
+        name = str(stands / name)
+        if hello["enter"]:
+            check_files("machine", [Path(name)])
+    return choice_of(name, namespace.spec or [stands / "spec"], hello.get("machines", {}))
 
 
 def _finish(link: StarterLink, code: int, output: str | None, line: str) -> int:

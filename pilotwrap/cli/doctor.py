@@ -55,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--queuedata", metavar="PATH|URL", help="the queue's data, instead of the server's")
     add("--agent", choices=("direct", "pilot3"), default="direct", help="who would run the jobs")
     add("--pilot", default="image", metavar="SOURCE", help="with pilot3: where PanDA's pilot comes from, as for run")
+    add("--machine", metavar="NAME", help="take the node for one of this machine, or of a FILE.toml of your own")
     add("--run-dir", type=Path, default=Path("pilotwrap-runs"), metavar="DIR", help="parent of the runs' directories")
     add("--payload-user", metavar="NAME", help="as root: whom payloads would run as")
     add("--bundle", type=Path, metavar="FILE", help="also write all that was found into one .tar.gz, to send along")
@@ -107,14 +108,16 @@ def examined(node: _Node, enquiry: Enquiry, pilot: str) -> Readiness:
 
 def _seen(options: argparse.Namespace) -> _Node:
     from pilotwrap.cli.inspect import snapshot_here
+    from pilotwrap.cli.machinefile import machine_for, machine_seen
     from pilotwrap.detect.node import node_facts
     from pilotwrap.host.ask import answers
     from pilotwrap.host.launch import own_environment
     from pilotwrap.model.snapshot import CommandSaid
     from pilotwrap.run.readiness import UNPRIVILEGED
-    from pilotwrap.site.machines.listing import machine_of
 
+    named = machine_for(options.machine, [Path()]) if options.machine else None
     snapshot = snapshot_here()
+    machine = named or machine_seen(snapshot)
     user = options.payload_user
     if user is None and os.geteuid() == 0 and options.agent == "pilot3":
         user = UNPRIVILEGED
@@ -122,7 +125,7 @@ def _seen(options: argparse.Namespace) -> _Node:
     said = answers(argvs, own_environment(), ASK_S)
     return _Node(
         snapshot,
-        node_facts(snapshot, machine_of(snapshot)),
+        node_facts(snapshot, machine),
         place_of(options.run_dir),
         who_is(user),
         tuple(CommandSaid.model_validate(one) for one in said),

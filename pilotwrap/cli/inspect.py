@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
     snapshot = snapshot_in(options.source) if options.source else snapshot_here(_sysroot(options))
     if options.snapshot:
         _write(options.snapshot, snapshot.to_json() + "\n")
-    machine = machine_for(options.machine, None) if options.machine else machine_seen(snapshot)
+    machine = machine_for(options.machine, [Path()]) if options.machine else machine_seen(snapshot)
     facts = node_facts(snapshot, machine)
     sys.stdout.write(facts.to_json() + "\n" if options.json else described(facts))
     shown = options.source and machine is None and not options.json

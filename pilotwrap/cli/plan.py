@@ -52,7 +52,7 @@ def _planned(options: argparse.Namespace) -> tuple[JobSpec, NodeFacts]:
         from pilotwrap.model.errors import BadInputError
 
         raise BadInputError(f"-n {options.nodes}", why="there must be a node at least")
-    machine = machine_for(options.machine, options.spec) if options.machine else None
+    machine = machine_for(options.machine, [options.spec or Path()]) if options.machine else None
     spec = _spec(options.spec, machine)
     if options.nodes is not None:
         spec = spec.model_copy(update={"nodes": options.nodes})

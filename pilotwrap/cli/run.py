@@ -54,6 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--label", default="managed", metavar="LABEL", help="prod_source_label of the jobs to fetch")
     add("--agent", choices=("direct", "pilot3"), default="direct", help="who runs a fetched job")
     _pilot_arguments(parser)
+    add("--machine", metavar="NAME", help="take the nodes for those of this machine, or of a FILE.toml of your own")
     add("--accept-fewer", action="store_true", help="run jobs on fewer nodes than they ask for, where some are broken")
     where = "on the head for all nodes, or on each node for itself (auto: so with a --spec of one node as their shape)"
     add("--controllers", choices=("auto", "head", "node"), default="auto", help=f"where jobs are fetched: {where}")

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 EXAMPLE = "pilotwrap template batch frontier --account ABC123 --minutes 120 > job.sbatch"
 
@@ -38,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         minutes=options.minutes,
         words=words,
     )
-    sys.stdout.write(batch_script(machine_for(options.machine, None), request))
+    sys.stdout.write(batch_script(machine_for(options.machine, [Path()]), request))
     return 0
 
 

@@ -1,15 +1,15 @@
 """The starter: it starts the controller, observes meanwhile, and does what the controller asks until it says `finish`.
 
-It has no opinion and reads none of the words but `--enter`.
+It has no opinion and reads none of the words but `--enter`, and `--part`, with which its head has told all else.
 """
 
 import os
 import sys
 
 from pilotwrap import __version__
-from pilotwrap.host import subreaper, wire, words
+from pilotwrap.host import machinefiles, subreaper, wire, words
 from pilotwrap.host.controller import start_controller
-from pilotwrap.host.launch import ALL_SIGNALS, LaunchError
+from pilotwrap.host.launch import ALL_SIGNALS, LaunchError, own_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def main(given: "List[str]", controller: "List[str]") -> int:
         "words": rest,
         "tty": os.isatty(2),
         "enter": enter,
+        "machines": {} if "--part" in rest else machinefiles.texts(own_environment()),
     }
     # until the loop that hears signals is there, none may end us: what was started would go on alone for a while
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)

@@ -14,7 +14,7 @@ PROTOCOL = 1
 SNAPSHOT_SCHEMA = "pilotwrap.snapshot/1"
 
 EVENTS = {
-    "hello": ("protocol", "version", "self", "cwd", "pid", "words", "tty", "enter"),
+    "hello": ("protocol", "version", "self", "cwd", "pid", "words", "tty", "enter", "machines"),
     "snapshot": ("snapshot",),
     "observed": ("id", "snapshot"),
     "started": ("id", "pid", "pid_namespace", "why"),
@@ -29,7 +29,7 @@ ORDERS = {
     "observe": ("id",),
     "spawn": (
         *("id", "argv", "keep", "env", "unset", "cwd", "session", "stdin", "stdout", "stderr", "output_cap"),
-        *("cpus", "user", "wall_s", "grace_s", "pid_namespace"),
+        *("cpus", "devices", "counted", "user", "wall_s", "grace_s", "pid_namespace"),
     ),
     "signal": ("id", "signal", "grace_s"),
     "grace": ("seconds",),
@@ -38,12 +38,12 @@ ORDERS = {
 
 SHIM = (
     *("protocol", "rank", "local_rank", "size", "host", "bindings", "argv", "keep", "env", "unset", "cwd"),
-    *("grace_s", "results"),
+    *("grace_s", "results", "begun", "fail_by", "output", "output_cap"),
 )
 
 BINDING = ("local_rank", "cpus", "env", "devices", "counted")
 
-RESULT = ("rank", "local_rank", "host", "exit_code", "signal", "reason", "detail")
+RESULT = ("rank", "local_rank", "host", "exit_code", "signal", "reason", "detail", "ended_by")
 
 SNAPSHOT = (
     *("schema", "version", "taken_at", "host", "python", "system", "uid", "cwd", "ancestors", "variables"),

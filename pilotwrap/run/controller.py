@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilotwrap.detect.node import node_facts
 from pilotwrap.detect.survey import allocation_of_one
 from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
 from pilotwrap.model.node import NodeFacts
@@ -26,7 +25,7 @@ from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
 from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
-from pilotwrap.run.survey import surveyed
+from pilotwrap.run.survey import facts_of, surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from pilotwrap.run.fanout import Fanout
     from pilotwrap.run.work import PandaWork
+    from pilotwrap.site.machines.choice import Choice
 
 RUN_RULES = Rules(log_s=1.0, tell_s=2.0, reap_s=5.0, grace_s=10.0)
 """What a life keeps for its last steps; within STOP_BUDGET_S this leaves a payload 1.5 s after TERM."""
@@ -48,6 +48,9 @@ class Outside(NamedTuple):
     probe: Callable[[], ProbeSaid]
     """Asks the vendor's library about the devices of this node, in a child process."""
 
+    choice: Choice | None = None
+    """What the user says of the machine; None: nothing, or this is one node's controller."""
+
 
 class Begun(NamedTuple):
     """What is known when the starter has spoken."""
@@ -61,6 +64,8 @@ class Begun(NamedTuple):
     at: float
     """Seconds since the epoch."""
 
+    choice: Choice | None = None
+
 
 def controlled(
     link: StarterLink, hello: Message, options: RunOptions, run: RunDirectory, outside: Outside
@@ -70,14 +75,16 @@ def controlled(
     snapshot, early = _first_words(link)
     if asks_nvml(snapshot):
         snapshot = snapshot.model_copy(update={"probes": (*snapshot.probes, outside.probe())})
-    begun = Begun(hello, early, snapshot, node_facts(snapshot), at)
     part = options.part
     if part is None:
-        return _controlled(link, begun, options, run, outside)
-    from pilotwrap.run.fanout import alone, answer, share_of
+        head = facts_of(snapshot, outside.choice)
+        return _controlled(link, Begun(hello, early, snapshot, head, at, outside.choice), options, run, outside)
+    from pilotwrap.run.fanout import alone, answer, share_in, share_of
 
+    share = share_in(part)
+    begun = Begun(hello, early, snapshot, facts_of(snapshot, share.choice), at, share.choice)
     try:
-        options = share_of(part, begun.head.host, options)
+        options = share_of(share, begun.head.host, options)
         said = _controlled(link, begun._replace(head=alone(begun.head)), options, run, outside)
     except PilotwrapError as error:
         answer(part, begun.head.host, refusal(error, str(run.path)), error.exit_code)
@@ -91,7 +98,7 @@ def _controlled(
 ) -> tuple[RunReport, int]:
     around = _surroundings(link, begun, options, run)
     driver = Driver(around, link, ledger_of(around.allocation))
-    fanout = _fanout(driver, options, begun.hello)
+    fanout = _fanout(driver, options, begun)
     heard = fanout.heard if fanout else driver.heard
     link.listen(lambda message: driver.post(lambda: heard(message)))
     threading.excepthook = lambda fault: driver.post(lambda: _raise(fault.exc_value))
@@ -107,13 +114,13 @@ def _controlled(
     return report, code
 
 
-def _fanout(driver: Driver, options: RunOptions, hello: Message) -> Fanout | None:
+def _fanout(driver: Driver, options: RunOptions, begun: Begun) -> Fanout | None:
     """Return the way to one controller a node, where jobs are fetched so."""
     if options.worker is None or options.controllers == "head" or len(driver.around.allocation.hosts) == 1:
         return None
     from pilotwrap.run.fanout import Fanout, spreads
 
-    return Fanout(driver, options, hello) if spreads(options, driver.around.allocation) else None
+    return Fanout(driver, options, begun.hello, begun.choice) if spreads(options, driver.around.allocation) else None
 
 
 def _jobs_run(
@@ -187,7 +194,7 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
         # a pilot speaks to its controller on its own node, which need not be the allocation's first
         allocation = allocation_of_one(alone(head))
     else:
-        allocation = surveyed(head, link, run, host_argv)
+        allocation = surveyed(head, link, run, host_argv, begun.choice)
     if not allocation.groups:
         raise NodeUnusableError(
             "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)

@@ -27,6 +27,7 @@ from pilotwrap.run.stopper import IDLE_S, STOP_BUDGET_S, Stopper
 from pilotwrap.run.summary import RunEnd
 from pilotwrap.site.launchers.listing import launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.machines.choice import Choice
 
 if TYPE_CHECKING:
     from pilotwrap.model.allocation import AllocationFacts
@@ -63,6 +64,8 @@ class Share(Value):
     """How many each may fetch; None: as many as there are."""
 
     begin_within_s: float = 0.0
+    choice: Choice | None = None
+    """What the user says of the machine: a node may not see his files."""
 
 
 def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
@@ -92,12 +95,16 @@ def alone(head: NodeFacts) -> NodeFacts:
     return head.model_copy(update={"allocation": own})
 
 
-def share_of(part: Path, host: str, options: RunOptions) -> RunOptions:
-    """Return the options of one node's controller; BadInputError where the head's words cannot be read."""
+def share_in(part: Path) -> Share:
+    """Return what the head tells all nodes; BadInputError where that cannot be read."""
     try:
-        share = Share.model_validate_json((part / f"{SHARE}.json").read_bytes())
+        return Share.model_validate_json((part / f"{SHARE}.json").read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInputError(f"no share of the head's work in {part}", why=str(error)[:200]) from error
+
+
+def share_of(share: Share, host: str, options: RunOptions) -> RunOptions:
+    """Return the options of one node's controller."""
     jobs = options.jobs if share.jobs is None else share.jobs.get(host, 0)
     return options.model_copy(update={"jobs": jobs, "begin_within_s": share.begin_within_s})
 
@@ -111,7 +118,7 @@ def answer(part: Path, host: str, report: RunReport, exit_code: int) -> None:
 class Fanout:
     """The step of all nodes' controllers, begun by `start`."""
 
-    def __init__(self, driver: Driver, options: RunOptions, hello: Message) -> None:
+    def __init__(self, driver: Driver, options: RunOptions, hello: Message, choice: Choice | None) -> None:
         self._driver = driver
         around = driver.around
         self._folder = around.run.path / "nodes"
@@ -120,6 +127,7 @@ class Fanout:
         # no node is started for nothing
         self._hosts = hosts if options.jobs is None else hosts[: options.jobs]
         self._options = options
+        self._choice = choice
         self._argv = _argv(hello, self._folder)
         self._ended: Message | None = None
         self._signalled = False
@@ -147,7 +155,7 @@ class Fanout:
             )
         self._folder.mkdir(mode=0o700)
         jobs = _shared_out(self._options.jobs, self._hosts)
-        share = Share(jobs=jobs, begin_within_s=len(self._hosts) / FIRST_CALLS_PER_S)
+        share = Share(jobs=jobs, begin_within_s=len(self._hosts) / FIRST_CALLS_PER_S, choice=self._choice)
         write_file(self._folder / f"{SHARE}.json", share.to_json())
         launch = kind.command(
             LaunchRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -20,6 +21,9 @@ from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.listing import passed_on
 from pilotwrap.site.schedulers.nodelist import as_listed
 
+if TYPE_CHECKING:
+    from pilotwrap.site.machines.choice import Choice
+
 SURVEY_S = 60.0
 """A step over 1,000 nodes starts within it (srun's own start on Frontier takes some 10 s at full scale, reported)."""
 
@@ -31,7 +35,14 @@ STEP = "survey"
 """What the step is called on the wire."""
 
 
-def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: tuple[str, ...]) -> AllocationFacts:
+def facts_of(snapshot: Snapshot, choice: Choice | None) -> NodeFacts:
+    """Return what a node is, as one of the machine that the user chose for it, if he did."""
+    return node_facts(snapshot, choice.of(snapshot) if choice else None)
+
+
+def surveyed(
+    head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: tuple[str, ...], choice: Choice | None = None
+) -> AllocationFacts:
     """Return the facts of all nodes; a single one needs no survey. Raises LauncherError when no step can be started."""
     nodes = head.allocation.nodes
     if len(nodes) == 1 and head.allocation.on_node:
@@ -60,7 +71,7 @@ def surveyed(head: NodeFacts, link: StarterLink, run: RunDirectory, host_argv: t
         # nothing will run on them
         link.put_back(stop)
         return allocation_of_all(head)
-    found = {as_listed(nodes, host): facts for host, facts in _answers(answers)}
+    found = {as_listed(nodes, host): facts for host, facts in _answers(answers, choice)}
     return allocation_facts(head, {host: found.get(host) for host in nodes})
 
 
@@ -102,10 +113,10 @@ def _order(run: RunDirectory, launch: Message) -> Message:
     }
 
 
-def _answers(folder: Path) -> Iterator[tuple[str, NodeFacts]]:
+def _answers(folder: Path, choice: Choice | None) -> Iterator[tuple[str, NodeFacts]]:
     for path in sorted(folder.glob("*.json")):
         try:
-            facts = node_facts(Snapshot.model_validate_json(path.read_bytes()))
+            facts = facts_of(Snapshot.model_validate_json(path.read_bytes()), choice)
         except (OSError, ValidationError):
             continue
         yield facts.host, facts

@@ -33,7 +33,7 @@ def check_files(option: str, paths: Iterable[Path]) -> None:
     """Raise BadInputError or CredentialError for a file that is named on the host and not there in the image."""
     for path in paths:
         if not _is_there(path):
-            raise NAMED_FILES[option](
+            raise NAMED_FILES.get(option, BadInputError)(
                 f"--{option} {path}",
                 why="there is no such file inside the image",
                 remedy=f"correct it, or if the host has it, {bind(path.parent)}",

@@ -22,10 +22,12 @@ def machines() -> tuple[Machine, ...]:
 
 def machine_of(snapshot: Snapshot, own: Iterable[Machine] = ()) -> Machine | None:
     """Return the machine that a snapshot shows itself to be of, the user's `own` ones first; None: unknown."""
-    for machine in (*own, *machines()):
-        if any(_fits(proof, snapshot) for proof in machine.recognised):
-            return machine
-    return None
+    return fitting(snapshot, own) or fitting(snapshot, machines())
+
+
+def fitting(snapshot: Snapshot, among: Iterable[Machine]) -> Machine | None:
+    """Return the first of these machines that a snapshot shows itself to be of."""
+    return next((one for one in among if any(_fits(proof, snapshot) for proof in one.recognised)), None)
 
 
 def machine_named(name: str, own: Iterable[Machine] = ()) -> Machine:
