@@ -30,6 +30,8 @@ from pilotwrap.run.options import RunOptions
 from pilotwrap.run.stopper import IDLE_S, LOST_S, STOP_BUDGET_S, Stopper
 from pilotwrap.run.supply import make_sure
 from pilotwrap.run.survey import STEP, SURVEY_S, surveyed
+from pilotwrap.site.machines.choice import Choice
+from pilotwrap.site.machines.listing import machine_named
 
 from .rig import Rig, head
 from .starter import PATIENCE_S, Message, Script, ScriptedStarter, exited, failed, patient, silent, started
@@ -69,7 +71,21 @@ def survey(starter: ScriptedStarter, run: RunDirectory, hosts: tuple[str, ...] =
     return surveyed(head(hosts=hosts), starter.link, run, ("python3", "starter.pyz"))
 
 
+def kept(cpus: str) -> Choice:
+    """The user's own machine, whose nodes keep these CPUs for themselves."""
+    known = machine_named("perlmutter-cpu")
+    return Choice(named=known.model_copy(update={"node": known.node.model_copy(update={"reserved_cpus": cpus})}))
+
+
 class TestSurvey:
+    def test_the_machine_that_the_user_chose_is_that_of_every_node(
+        self, starter_of: StarterOf, run_directory: RunDirectory
+    ) -> None:
+        starter, words = starter_of(answering(*NODES)), ("python3", "starter.pyz")
+        found = surveyed(head(hosts=NODES), starter.link, run_directory, words, kept("0"))
+        assert {group.facts.cpus.reserved for group in found.groups} == {"0"}
+        assert found.hosts == NODES
+
     def test_a_single_node_needs_none(self, starter_of: StarterOf, run_directory: RunDirectory) -> None:
         starter = starter_of(silent)
         assert survey(starter, run_directory, ("node1",)).hosts == ("node1",)
