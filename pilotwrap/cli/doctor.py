@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pilotwrap.plan.pilotflags import FoundPython, PilotVersion
     from pilotwrap.run.enquiry import Enquiry
     from pilotwrap.run.readiness import Agent, Place, Who
+    from pilotwrap.site.machines.machine import Machine
 
 EXAMPLE = "pilotwrap doctor --server URL --panda-queue QUEUE --credential TOKEN_FILE --origin atlas.production"
 
@@ -39,6 +40,7 @@ class _Node(NamedTuple):
 
     snapshot: Snapshot
     facts: NodeFacts
+    machine: Machine | None
     place: Place
     who: Who
     commands: tuple[CommandSaid, ...]
@@ -101,6 +103,7 @@ def examined(node: _Node, enquiry: Enquiry, pilot: str) -> Readiness:
             judge.disk_check(agent, node.place, queue),
             judge.time_check(agent, facts.allocation, queue),
             _isolation(node, agent),
+            judge.network_check(facts.network, node.machine),
             *answers.checks,
         )
     )
@@ -126,6 +129,7 @@ def _seen(options: argparse.Namespace) -> _Node:
     return _Node(
         snapshot,
         node_facts(snapshot, machine),
+        machine,
         place_of(options.run_dir),
         who_is(user),
         tuple(CommandSaid.model_validate(one) for one in said),

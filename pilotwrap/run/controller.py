@@ -6,11 +6,19 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilotwrap.detect.survey import allocation_of_one
-from pilotwrap.model.errors import BadInputError, NodeUnusableError, PilotwrapError, SiteEnvironmentError, UsageError
+from pilotwrap.model.errors import (
+    BadInputError,
+    CredentialError,
+    NodeUnusableError,
+    PilotwrapError,
+    ServerError,
+    SiteEnvironmentError,
+    UsageError,
+)
 from pilotwrap.model.node import NodeFacts
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
@@ -78,19 +86,38 @@ def controlled(
     part = options.part
     if part is None:
         head = facts_of(snapshot, outside.choice)
-        return _controlled(link, Begun(hello, early, snapshot, head, at, outside.choice), options, run, outside)
+        begun = Begun(hello, early, snapshot, head, at, outside.choice)
+        with _told_of_the_way_out(begun):
+            return _controlled(link, begun, options, run, outside)
     from pilotwrap.run.fanout import alone, answer, share_in, share_of
 
     share = share_in(part)
     begun = Begun(hello, early, snapshot, facts_of(snapshot, share.choice), at, share.choice)
     try:
         options = share_of(share, begun.head.host, options)
-        said = _controlled(link, begun._replace(head=alone(begun.head)), options, run, outside)
+        with _told_of_the_way_out(begun):
+            said = _controlled(link, begun._replace(head=alone(begun.head)), options, run, outside)
     except PilotwrapError as error:
         answer(part, begun.head.host, refusal(error, str(run.path)), error.exit_code)
         raise
     answer(part, begun.head.host, *said)
     return said
+
+
+@contextlib.contextmanager
+def _told_of_the_way_out(begun: Begun) -> Iterator[None]:
+    """Have what the server is blamed for say too that the machine's proxy is not set."""
+    try:
+        yield
+    except (CredentialError, ServerError) as error:
+        from pilotwrap.run.readiness import network_check
+        from pilotwrap.site.machines.listing import machine_of
+
+        chosen = begun.choice.of(begun.snapshot) if begun.choice else None
+        check = network_check(begun.head.network, chosen or machine_of(begun.snapshot))
+        if check.ok is None:
+            error.remedy = "; ".join(filter(None, (error.remedy, f"{check.detail}: {check.remedy}")))
+        raise
 
 
 def _controlled(

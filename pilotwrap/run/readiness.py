@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from pilotwrap.detect.survey import allocation_facts
 from pilotwrap.model import errors
 from pilotwrap.model.errors import PilotwrapError
-from pilotwrap.model.node import Allocation, Memory, NodeFacts
+from pilotwrap.model.node import Allocation, Memory, Network, NodeFacts
 from pilotwrap.model.readiness import Check, Readiness
 from pilotwrap.panda.queuedata import QueueData
 from pilotwrap.plan.limits import limits
 from pilotwrap.plan.pilotflags import FoundPython, PilotVersion, python_for, shown
+
+if TYPE_CHECKING:
+    from pilotwrap.site.machines.machine import Machine
 
 Agent: TypeAlias = Literal["direct", "pilot3"]
 
@@ -196,6 +199,21 @@ def time_check(agent: Agent, allocation: Allocation, queue: QueueData | None = N
     cut = f"; the queue lets a pilot live for {longest} s" if agent == "pilot3" and longest else ""
     left = "no time limit is known" if allocation.time_left_s is None else because.reason
     return passed("time", left + cut)
+
+
+def network_check(network: Network, machine: Machine | None) -> Check:
+    """Tell whether the machine's file knows of a way out that was not taken; the server may be on our side of it."""
+    proxy = network.https_proxy or network.http_proxy
+    if proxy:
+        return passed("network", f"by the proxy {proxy}")
+    known = machine.network if machine else None
+    if machine is None or known is None or known.outbound in {"direct", "unknown"}:
+        return passed("network", "no proxy is set, and none is known to be needed")
+    if known.outbound == "none":
+        return unchecked("network", f"a node of {machine.name} reaches no server outside", "use one that is inside")
+    named = f"http_proxy and https_proxy to {known.http_proxy}" if known.http_proxy else "http_proxy and https_proxy"
+    why = f"a node of {machine.name} reaches servers outside by a proxy only, and none is set"
+    return unchecked("network", why, f"set {named}, and no_proxy to localhost,127.0.0.1")
 
 
 def isolation_check(agent: Agent, *, works: bool | None, said: str = "") -> Check:

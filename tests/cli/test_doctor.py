@@ -27,7 +27,20 @@ from pilotwrap.lab.tokens import Grant, make_token, write_token
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKS = ["node", "user", "memory", "disk", "time", "isolation", "credential", "origin", "server", "role", "queue"]
+CHECKS = [
+    "node",
+    "user",
+    "memory",
+    "disk",
+    "time",
+    "isolation",
+    "network",
+    "credential",
+    "origin",
+    "server",
+    "role",
+    "queue",
+]
 OF_A_PILOT = ["node", "pilot", "python", "curl", *CHECKS[1:], "copytools"]
 
 
@@ -110,6 +123,15 @@ def test_without_a_server_only_the_node_is_looked_at(tmp_path: Path) -> None:
     ended = doctor("--json", cwd=tmp_path)
     unasked = {name for name, check in found(ended).items() if check["ok"] is None} - {"isolation"}
     assert (ended.code, unasked) == (0, {"credential", "origin", "server", "role", "queue"})
+
+
+def test_a_way_out_by_a_proxy_that_is_not_set_is_told(lab: LabProcess, tmp_path: Path) -> None:
+    none = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
+    there = doctor(*words(lab), "--machine", "aurora", "--json", cwd=tmp_path, **none)
+    check = found(there)["network"]
+    assert (there.code, check["ok"]) == (0, None)
+    assert "by a proxy only, and none is set" in check["detail"]
+    assert "https_proxy to http://proxy.alcf.anl.gov:3128" in check["remedy"]
 
 
 # ---- the credential

@@ -1,4 +1,4 @@
-"""A machine that nobody has seen is brought up by one file: drafted from a node, corrected, and obeyed by a real run."""
+"""A machine that nobody has seen is brought up by one file: drafted from a node, corrected, obeyed by a real run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Site:
         self.spec.write_text(json.dumps({"command": SHOWS, "cpus_per_rank": 1}))
 
     def verb(self, *words: str) -> Ended:
-        env = {**os.environ, "XDG_CONFIG_HOME": str(self.folder / "config")}
+        env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        env["XDG_CONFIG_HOME"] = str(self.folder / "config")
         argv = [*PROGRAM, *words]
         done = subprocess.run(argv, cwd=self.folder, env=env, capture_output=True, text=True, timeout=60, check=False)
         return Ended(done.returncode, done.stdout, done.stderr)
@@ -133,3 +134,14 @@ def test_a_file_of_one_s_own_that_is_no_text_is_named(site: Site, content: bytes
     ended = site.verb("run", "--spec", str(site.spec))
     assert ended.code == 2
     assert f"the machine file {path} cannot be read" in ended.line
+
+
+def test_a_server_that_does_not_answer_brings_the_missing_proxy_to_mind(site: Site) -> None:
+    token = site.folder / "token"
+    token.touch(mode=0o600)
+    token.write_text("opaque\n")
+    words = ["--server", "http://127.0.0.1:1", "--panda-queue", "Q", "--credential", str(token), "--origin", "lab.test"]
+    ended = site.verb("run", *words, "--machine", "aurora")
+    assert ended.code == 4
+    assert "a node of aurora reaches servers outside by a proxy only, and none is set: set http_proxy" in ended.line
+    assert "proxy" not in site.verb("run", *words, "--machine", "localhost").line

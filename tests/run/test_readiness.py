@@ -15,6 +15,7 @@ from pilotwrap.plan.pilotflags import FoundPython
 from pilotwrap.run import readiness as judge
 from pilotwrap.run.enquiry import Enquiry, ask, copytools_check, credential_checks
 from pilotwrap.run.readiness import Place, Who
+from pilotwrap.site.machines.listing import machine_named
 
 if TYPE_CHECKING:
     from pilotwrap.run.readiness import Agent
@@ -189,6 +190,29 @@ def test_time_is_too_short_when_nothing_could_be_told(agent: Agent, left_s: floa
 )
 def test_a_pilot_is_never_run_as_root(agent: Agent, who: Who, wanted: object) -> None:
     assert said(judge.user_check(agent, who)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("outbound", "proxy", "wanted"),
+    [
+        ("proxy", None, OPEN),
+        ("none", None, OPEN),
+        ("proxy", "http://p:3128", OK),
+        ("none", "http://p:3128", OK),
+        ("direct", None, OK),
+        ("unknown", None, OK),
+        (None, None, OK),
+    ],
+)
+def test_a_way_out_that_the_machine_s_file_knows_is_looked_for(
+    outbound: str | None, proxy: str | None, wanted: object
+) -> None:
+    aurora = machine_named("aurora")
+    machine = aurora.model_copy(update={"network": aurora.network.model_copy(update={"outbound": outbound})})
+    network = Network(http_proxy=proxy, https_proxy=None, no_proxy=None)
+    check = judge.network_check(network, machine if outbound else None)
+    assert said(check) == wanted
+    assert (check.ok is None) == ("aurora" in check.detail and bool(check.remedy))
 
 
 def test_isolation_never_stops_a_run() -> None:
