@@ -1,6 +1,5 @@
 """Words run in a batch job of the tests' Slurm, and the seconds that they took there."""
 
-import os
 import shlex
 import sys
 import time
@@ -10,9 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from real.slurm import TERMINAL, Slurm
 from real.worker import IN_A_STEP
-
-CORES = len(os.sched_getaffinity(0))
-"""All nodes are this host."""
+from turns import CORES
 
 
 def run(slurm: Slurm, home: Path, words: list[str], nodes: int, *, in_step: bool = False) -> tuple[float, str]:
@@ -34,8 +31,3 @@ def run(slurm: Slurm, home: Path, words: list[str], nodes: int, *, in_step: bool
         sys.exit(f"exit {code}: {(home / 'out').read_text()[-2000:]} {(home / 'log').read_text()[-2000:]}")
     slurm.wait(job)
     return float(ended) - float((home / "begun").read_text()), (home / "out").read_text()
-
-
-def load() -> str:
-    """Say what else this machine was doing, for a figure is worth no more than that."""
-    return f"load average {os.getloadavg()[0]:.1f} on {CORES} cores"

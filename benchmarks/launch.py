@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import batch
 from real.slurm import started
+from turns import Call, load, medians
 
 from pilotwrap.cli.inspect import snapshot_here
 from pilotwrap.detect.node import node_facts
@@ -40,8 +40,6 @@ from pilotwrap.run.orders import Payload, shim_file
 NODES = 4
 SHAPES = ((2, 1), (2, 4), (4, 4))
 """Nodes, and ranks on each."""
-
-Call = Callable[[], float]
 
 
 def main() -> None:
@@ -59,7 +57,7 @@ def main() -> None:
         home.chmod(0o755)
         words = [sys.executable, __file__, "--inside", name, "--rounds", str(options.rounds)]
         words += ["--jobs", str(options.jobs)]
-        print(batch.load())
+        print(load())
         print(batch.run(slurm, home, words, NODES, in_step=options.in_step)[1])
 
 
@@ -76,15 +74,6 @@ def inside(home: Path, rounds: int, jobs: int) -> None:
             print(f"  {name:<44} x {seconds / plain[1]:.2f}  {more:+6.1f} ms, {more / nodes / each:+5.1f} a rank")
     if jobs:
         whole(home, rounds, jobs)
-
-
-def medians(rounds: int, calls: Mapping[str, Call]) -> dict[str, float]:
-    """Return each call's median; they take turns, so that all see the same machine, and the first round warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds + 1):
-        for name, call in calls.items():
-            taken[name].append(call())
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}
 
 
 def launches(home: Path, nodes: int, each: int) -> dict[str, Call]:

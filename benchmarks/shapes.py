@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from batch import CORES, load, run
+from batch import run
 from real.slurm import Slurm, started
+from turns import CORES, load
 
 from pilotwrap.lab.listing import listed_jobs
 from pilotwrap.lab.process import LabProcess
@@ -109,7 +110,7 @@ def told(what: str, jobs_per_s: float) -> None:
 
 def fetched(slurm: Slurm, home: Path, nodes: int, words: list[str], options: argparse.Namespace) -> float:
     """Return the rate of jobs from a server, fetched, run and reported."""
-    count = options.jobs
+    count: int = options.jobs
     with tempfile.TemporaryDirectory(dir=home) as name, LabProcess(Path(name) / "lab.db") as lab:
         store = Store(lab.db)
         put_jobs(store, [panda_job({"command": ["true"], "cpus_per_rank": 1}, "benchmark") for _ in range(count)])
