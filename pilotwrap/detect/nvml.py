@@ -6,6 +6,7 @@ from typing import get_args
 
 from pilotwrap.model.node import Accelerator, ComputeMode, HealthReason
 from pilotwrap.model.snapshot import ProbeSaid, Snapshot
+from pilotwrap.site.accelerators.nvidia import VERSION
 from pilotwrap.site.accelerators.said import ill
 from pilotwrap.site.digits import number_of
 
@@ -18,7 +19,7 @@ def probed(seen: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]
     """Return the devices that the host shows, as NVML knows them; those that it alone knows come last."""
     probe = next((probe for probe in snapshot.probes if probe.probe == "nvml"), None)
     if probe is None:
-        return list(seen)
+        return [_unasked(device, snapshot) for device in seen]
     told = _named(probe)
     if not seen:
         return [_known(_stranger(record), record, probe) for record in (*chain(*told.values()), *_unnamed(probe))]
@@ -30,6 +31,14 @@ def probed(seen: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]
         for record in told.get(device.pci_address.lower()) or [fates[device.pci_address]]
     ]
     return found + _strangers(seen, told, probe)
+
+
+def _unasked(device: Accelerator, snapshot: Snapshot) -> Accelerator:
+    """Return the device as the host's files alone tell of it: one that its driver, which is loaded, does not show."""
+    loaded = bool(snapshot.nvidia) or bool(snapshot.text(VERSION))
+    if snapshot.nvidia.get(device.pci_address) or not loaded:
+        return device
+    return ill(device, "lost", "the host's driver does not show it: only the bus has it")
 
 
 def _named(probe: ProbeSaid) -> dict[str, list[_Record]]:

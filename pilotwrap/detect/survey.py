@@ -1,10 +1,14 @@
 """NodeFacts of every node to AllocationFacts: equal nodes grouped, unfit ones set aside with their reason."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pilotwrap.model.allocation import AllocationFacts, NodeGroup, UnfitNode
 from pilotwrap.model.base import Value
-from pilotwrap.model.node import Accelerator, NodeFacts
+from pilotwrap.model.node import Accelerator, HealthReason, NodeFacts, Vendor
+
+_NOT_OURS: frozenset[HealthReason] = frozenset({"masked", "not-granted"})
+_NOT_OF_THE_NODE: frozenset[HealthReason] = _NOT_OURS | {"library-missing"}
+"""What ails the step or the image that the head itself is in; without the library nobody was asked."""
 
 
 class _Likeness(Value):
@@ -21,8 +25,11 @@ def allocation_of_one(head: NodeFacts) -> AllocationFacts:
 
 
 def allocation_facts(head: NodeFacts, nodes: Mapping[str, NodeFacts | None]) -> AllocationFacts:
-    """Return the surveyed allocation; a node that gave no answer (None) or has no CPU for us is unfit."""
-    unfit = tuple(_unfit(nodes))
+    """Return the surveyed allocation; a node that gave no answer (None) or has no CPU for us is unfit.
+
+    The head has asked the vendor's library about its own node, which a survey does not: its word counts there, too.
+    """
+    unfit = tuple(_unfit(head, nodes))
     bad = {node.host for node in unfit}
     groups: dict[str, list[tuple[str, NodeFacts]]] = {}
     for host, facts in nodes.items():
@@ -35,27 +42,47 @@ def allocation_facts(head: NodeFacts, nodes: Mapping[str, NodeFacts | None]) -> 
     )
 
 
-def _unfit(nodes: Mapping[str, NodeFacts | None]) -> Iterable[UnfitNode]:
-    expected = _most_devices([facts for facts in nodes.values() if facts])
+def _unfit(head: NodeFacts, nodes: Mapping[str, NodeFacts | None]) -> Iterable[UnfitNode]:
+    answered = [facts for facts in nodes.values() if facts]
+    expected, driven = _most_devices(answered), _driven(answered)
     for host, facts in nodes.items():
         if facts is None:
             yield UnfitNode(host=host, reason="node-lost", detail="it did not answer the survey")
-        elif not facts.cpus.cores:
-            yield UnfitNode(host=host, reason="node-unusable", detail="no CPU is granted to us there")
-        elif len(facts.accelerators) < expected:
-            detail = f"it shows {len(facts.accelerators)} accelerators, its peers {expected}"
+            continue
+        own = head.accelerators if host == head.host else ()
+        ill = _fault(facts, expected) or _undriven(facts, driven) or _dead(facts.accelerators, _NOT_OURS)
+        if detail := ill or _dead(own, _NOT_OF_THE_NODE):
             yield UnfitNode(host=host, reason="node-unusable", detail=detail)
-        else:
-            yield from _dead(host, facts.accelerators)
 
 
-def _dead(host: str, devices: Sequence[Accelerator]) -> Iterable[UnfitNode]:
+def _fault(facts: NodeFacts, expected: int) -> str:
+    if not facts.cpus.cores:
+        return "no CPU is granted to us there"
+    here = len(facts.accelerators)
+    return f"it shows {here} accelerators, its peers {expected}" if here < expected else ""
+
+
+def _driven(nodes: Sequence[NodeFacts]) -> set[Vendor]:
+    return {device.vendor for facts in nodes for device in facts.accelerators if device.driver}
+
+
+def _undriven(facts: NodeFacts, driven: Collection[Vendor]) -> str:
+    """Return which device has no driver, where its peers on other nodes have one."""
+    idle = (device for device in facts.accelerators if not device.driver and device.vendor in driven)
+    return next((f"{_named(device)} has no driver, its peers have one" for device in idle), "")
+
+
+def _dead(devices: Sequence[Accelerator], unless: Collection[HealthReason]) -> str:
+    """Return which device is dead and why; nothing if none is, or for these reasons only."""
     for device in devices:
-        if device.health == "unusable" and device.reason not in {"masked", "not-granted"}:
-            what = f"{device.vendor} {device.model} at {device.pci_address} is unusable: {device.reason}"
-            detail = f"{what}, {device.detail}" if device.detail else what
-            yield UnfitNode(host=host, reason="node-unusable", detail=detail)
-            return
+        if device.health == "unusable" and device.reason not in unless:
+            what = f"{_named(device)} is unusable: {device.reason}"
+            return f"{what}, {device.detail}" if device.detail else what
+    return ""
+
+
+def _named(device: Accelerator) -> str:
+    return f"{device.vendor} {device.model} at {device.pci_address}"
 
 
 def _most_devices(nodes: Sequence[NodeFacts]) -> int:

@@ -25,6 +25,9 @@ class Device(Value):
     near: frozenset[int]
     """The CPUs next to it; none: not known."""
 
+    number: int
+    """Its own among those that its runtime counts there: one mask for several nodes names it by that."""
+
 
 AnyDevice = TypeVar("AnyDevice", Accelerator, Device)
 
@@ -37,11 +40,17 @@ def lendable(node: NodeFacts, *, serials: bool) -> tuple[Device, ...]:
     """
     sliced = {device.vendor for device in node.accelerators if device.kind == "mig"}
     return tuple(
-        Device(name=name, vendor=device.vendor, kind=device.kind, near=_near(device, node))
+        Device(
+            name=name, vendor=device.vendor, kind=device.kind, near=_near(device, node), number=_number(device, node)
+        )
         for name, device in names(node).items()
         if device.health == "ok"
         if serials or device.vendor not in sliced
     )
+
+
+def _number(device: Accelerator, node: NodeFacts) -> int:
+    return _counted(device.vendor, node).index(device)
 
 
 def fitting(devices: Collection[AnyDevice], shape: Shape) -> list[AnyDevice]:
@@ -195,24 +204,23 @@ def _by_serial(devices: Sequence[Accelerator], request: PlanRequest) -> bool:
     return all(device.vendor == "nvidia" and _serial(device, request) for device in devices)
 
 
-def _counted(devices: Sequence[Accelerator], request: PlanRequest) -> list[Accelerator]:
-    """Return the devices among which their runtime numbers these."""
-    vendor = devices[0].vendor
+def _counted(vendor: Vendor, node: NodeFacts) -> list[Accelerator]:
+    """Return the devices among which this vendor's runtime numbers its own."""
     without = VENDORS[vendor].UNCOUNTED
-    return [one for one in request.node.accelerators if one.vendor == vendor and one.reason not in without]
+    return [one for one in node.accelerators if one.vendor == vendor and one.reason not in without]
 
 
 def _counted_addresses(devices: Sequence[Accelerator], request: PlanRequest) -> tuple[str, ...]:
     if not devices or _by_serial(devices, request):
         return ()
-    return tuple(dict.fromkeys(device.pci_address for device in _counted(devices, request)))
+    return tuple(dict.fromkeys(device.pci_address for device in _counted(devices[0].vendor, request.node)))
 
 
 def _mask(devices: tuple[Accelerator, ...], request: PlanRequest) -> dict[str, str]:
     """Return the variables that show a rank its devices alone: those of one vendor, and of it one mask."""
     if not devices:
         return {}
-    kind, counted = VENDORS[devices[0].vendor], _counted(devices, request)
+    kind, counted = VENDORS[devices[0].vendor], _counted(devices[0].vendor, request.node)
     asked = request.job.gpu_variable or kind.MASK
     if asked not in kind.MASKS:
         raise BadInputError(

@@ -215,6 +215,23 @@ def test_a_node_of_nvidia_s_that_refuses_is_not_granted(tree: SysTree, monkeypat
     assert [one.reason for one in found(tree)] == ["not-granted"]
 
 
+@pytest.mark.parametrize("left", ["folder", "nothing"])
+def test_a_card_of_nvidia_s_that_its_loaded_driver_does_not_show_is_lost(tree: SysTree, left: str) -> None:
+    for minor in range(2):
+        tree.nvidia(f"0000:c{minor}:00.0", minor)
+    folder = tree.root / "proc/driver/nvidia/gpus/0000:c1:00.0"
+    (folder / "information").unlink()
+    if left == "nothing":
+        folder.rmdir()
+    assert [one.reason for one in found(tree)] == [None, "lost"]
+    assert found(tree)[1].detail == "the host's driver does not show it: only the bus has it"
+
+
+def test_without_any_driver_of_nvidia_s_nothing_is_said_of_its_cards_before_the_probe(tree: SysTree) -> None:
+    tree.device("0000:c1:00.0", "10de:20b0", "30200", "nouveau")
+    assert [(one.reason, one.driver) for one in found(tree)] == [(None, None)]
+
+
 def test_devices_of_two_vendors_are_listed_a_vendor_after_the_other(tree: SysTree) -> None:
     mi250x(tree, "0000:01:00.0")
     tree.nvidia("0000:c1:00.0", 0)

@@ -49,3 +49,27 @@ def test_a_device_that_is_not_ours_spoils_no_node() -> None:
 def test_unlike_nodes_are_groups_of_their_own() -> None:
     found = allocation_facts(HEAD, {"node1": HEAD, "node2": node(("0",), HEAD.accelerators), "node3": HEAD})
     assert [group.hosts for group in found.groups] == [("node1", "node3"), ("node2",)]
+
+
+def test_what_only_the_head_was_told_of_its_own_node_counts() -> None:
+    """It has asked NVML; its node's answer to the survey is from files alone."""
+    asked = changed(accelerators=(device(1), device(2, well=False)))
+    found = allocation_facts(asked, dict.fromkeys(HOSTS, HEAD))
+    ((host, detail),) = [(node.host, node.detail) for node in found.unfit]
+    assert (host, found.hosts) == ("node1", HOSTS[1:])
+    assert "0000:02:00.0 is unusable: lost" in detail
+
+
+@pytest.mark.parametrize("reason", ["masked", "not-granted", "library-missing"])
+def test_what_ails_the_head_s_own_step_or_image_spoils_no_node(reason: str) -> None:
+    hidden = device(2).model_copy(update={"health": "unusable", "reason": reason})
+    assert allocation_facts(changed(accelerators=(device(1), hidden)), dict.fromkeys(HOSTS, HEAD)).unfit == ()
+
+
+def test_a_node_whose_driver_is_not_loaded_is_set_aside_and_none_where_no_node_has_one() -> None:
+    driven = changed(accelerators=[one.model_copy(update={"driver": "550.54.15"}) for one in HEAD.accelerators])
+    found = allocation_facts(driven, {"node1": driven, "node2": HEAD, "node3": driven})
+    assert [(node.host, node.detail) for node in found.unfit] == [
+        ("node2", "nvidia A100 at 0000:01:00.0 has no driver, its peers have one")
+    ]
+    assert allocation_facts(HEAD, dict.fromkeys(HOSTS, HEAD)).unfit == ()

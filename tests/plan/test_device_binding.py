@@ -23,6 +23,11 @@ def instances(number: int, count: int) -> list[Accelerator]:
     return [card.model_copy(update=update) for update in told]
 
 
+def lent(number: int, *, to_us: bool) -> Accelerator:
+    card = device(number)
+    return card if to_us else card.model_copy(update={"health": "unusable", "reason": "not-granted"})
+
+
 def bound(devices: list[Accelerator], cores: int = 8, **shape: object) -> tuple[Binding, ...]:
     return bindings(request(job(**shape), node([str(core) for core in range(cores)], devices)))[0]
 
@@ -92,6 +97,21 @@ def test_numbers_skip_a_card_that_cuda_skips() -> None:
     lost = device(1, well=False)
     found = bindings(request(job(nodes=2, gpus_per_rank=1), node(devices=[lost, device(2)], given=nodes)))[0]
     assert found[0].env["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_nodes_where_one_number_means_unlike_devices_get_no_job_together() -> None:
+    """Of each node another card is somebody else's, so the two that both have are 1 and 2 here, 0 and 1 there."""
+    cards = [lent(n, to_us=n != 3) for n in range(4)], [lent(n, to_us=n != 0) for n in range(4)]
+    hosts = ("node1", "node2")
+    head = node(devices=cards[0], given=allocation(hosts))
+    groups = [NodeGroup(hosts=(host,), facts=node(devices=own)) for host, own in zip(hosts, cards, strict=True)]
+    ledger = ledger_of(AllocationFacts(head=head, groups=tuple(groups)))
+    assert lend(ledger, job(nodes=2, ranks_per_node=2, gpus_per_rank=1))[1] is None
+    assert lend(ledger, job(nodes=2))[1] is not None
+    for host in hosts:
+        ledger, share = lend(ledger, job(ranks_per_node=3, gpus_per_rank=1))
+        assert share is not None
+        assert share.hosts == (host,)
 
 
 def test_the_shim_is_told_addresses_and_by_uuid_nothing_is_counted() -> None:
