@@ -235,7 +235,7 @@ def _daemon(name: str, argv: list[str], slurm: Slurm) -> Iterator[None]:
 
 
 def _idle(slurm: Slurm) -> int:
-    shown = slurm.run(["sinfo", "-h", "-N", "-o", "%T"], check=False).stdout.split()
+    shown = slurm.run(["sinfo", "-h", "-N", "-p", "main", "-o", "%T"], check=False).stdout.split()
     return shown.count("idle")
 
 

@@ -243,13 +243,7 @@ def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches
     assert not alone.told(lost)
     later = alone.put(["true"])
     alone.slurm.run(["scontrol", "requeue", str(alone.job_id)])
-
-    def begun_again() -> bool:
-        # otherwise it waits for two minutes, until nobody can still believe that its first life goes on
-        alone.slurm.run(["scontrol", "update", f"jobid={alone.job_id}", "StartTime=now"], check=False)
-        return len(list((alone.home / "runs").glob("??/*/lock"))) > 1
-
-    until(begun_again, f"a second life; {alone.slurm.state(alone.job_id)}", 60)
+    alone.begun_again()
     alone.verdict(later)
     job = alone.listed(lost)
     assert (job["state"], job["reports"]) == ("failed", 1), (job, alone.log)

@@ -200,6 +200,18 @@ class Worker:
         shown = self.slurm.run(["squeue", "-h", "-s", "-j", str(self.job_id), "-o", "%i"], check=False).stdout.split()
         return [step for step in shown if not step.endswith((".batch", ".extern"))]
 
+    def begun_again(self) -> None:
+        """Wait for the second life of a requeued job, sooner than after Slurm's two minutes.
+
+        Those are there so that no node refuses it: whatever was submitted or begins in the second in which a node ended
+        the first life, or before it, counts as that life ("already killed, do not launch batch job").
+        """
+        self.slurm.reach(self.job_id, frozenset({"PENDING"}))
+        self.slurm.run(["scontrol", "update", f"jobid={self.job_id}", "StartTime=now+2"])
+        begun = self.home / "runs"
+        what = f"a second life; {self.log}"
+        until(lambda: len(list(begun.glob("??/*/lock"))) > 1, what, 30)
+
     def flush(self) -> Mapping[str, Any]:
         """Send what the dead run left."""
         argv = [*PROGRAM, "flush", str(self.home / "runs"), "--json"]
