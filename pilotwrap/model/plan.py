@@ -23,6 +23,9 @@ class Launch(Value):
     keep: tuple[str, ...] = ()
     """Patterns of inherited names that are passed on; nothing else is."""
 
+    files: dict[str, str] = {}
+    """What the launcher reads besides its words, by path; written before it is started, readable by its user alone."""
+
     heeds: Literal["code", "signal"] = "code"
     """What of a rank's end makes this launcher end the others; signal: an exit code alone does not."""
 

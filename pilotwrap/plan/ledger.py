@@ -6,7 +6,9 @@ from typing import TypeVar
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.base import Value
 from pilotwrap.model.job import Shape
+from pilotwrap.model.node import NodeFacts
 from pilotwrap.plan.binding import Device, closest, fitting, lendable
+from pilotwrap.site.launchers.listing import launcher_named
 
 Thing = TypeVar("Thing")
 
@@ -33,6 +35,8 @@ class Ledger(Value):
     all_cores: dict[str, tuple[str, ...]]
     all_memory_mib: dict[str, int]
     all_devices: dict[str, tuple[Device, ...]]
+    whole_nodes: bool = False
+    """Each job takes its nodes whole: the launcher here lets no two share one."""
 
     @property
     def idle(self) -> bool:
@@ -62,8 +66,21 @@ def ledger_of(allocation: AllocationFacts) -> Ledger:
         found |= dict.fromkeys(group.hosts[:1], lendable(group.facts, serials=True))
     devices = {host: found[host] for host in allocation.hosts}
     return Ledger(
-        free=cores, memory_mib=memory, devices=devices, all_cores=cores, all_memory_mib=memory, all_devices=devices
+        free=cores,
+        memory_mib=memory,
+        devices=devices,
+        all_cores=cores,
+        all_memory_mib=memory,
+        all_devices=devices,
+        whole_nodes=_takes_whole(allocation.head),
     )
+
+
+def _takes_whole(head: NodeFacts) -> bool:
+    """Tell whether what starts jobs here takes nodes whole; on the one node that we are on we start them ourselves."""
+    kind = launcher_named(head.launcher.command, head.launcher.flavour)
+    here = head.allocation.node_count == 1 and head.allocation.on_node
+    return kind is not None and not kind.SHARES_NODES and not here
 
 
 def within(ledger: Ledger, allotment: Allotment) -> Ledger:
@@ -73,7 +90,13 @@ def within(ledger: Ledger, allotment: Allotment) -> Ledger:
     memory = dict.fromkeys(hosts, allotment.memory_mib)
     devices = {host: tuple(one for one in ledger.all_devices[host] if one.name in names) for host in hosts}
     return Ledger(
-        free=cores, memory_mib=memory, devices=devices, all_cores=cores, all_memory_mib=memory, all_devices=devices
+        free=cores,
+        memory_mib=memory,
+        devices=devices,
+        all_cores=cores,
+        all_memory_mib=memory,
+        all_devices=devices,
+        whole_nodes=ledger.whole_nodes,
     )
 
 
@@ -81,9 +104,15 @@ def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
     """Return the cores and the memory (MiB) that a shape takes of a node.
 
     Cores left out are the share of the devices that the job takes for itself, all of them where it takes none; a
-    binding that lists CPUs by name takes the node. Memory left out is the cores' share.
+    binding that lists CPUs by name takes the node. Memory left out is the cores' share. Where the launcher shares no
+    nodes, every job takes all of them.
     """
     every, devices = len(ledger.all_cores[host]), len(ledger.all_devices[host])
+    if ledger.whole_nodes:
+        asked, memory = (
+            shape.ranks_per_node * (each or 0) for each in (shape.cpus_per_rank, shape.memory_mib_per_rank)
+        )
+        return max(every, asked), max(ledger.all_memory_mib[host], memory)
     asked = shape.ranks_per_node * (shape.cpus_per_rank or 0)
     own = 0 if shape.gpu_sharing else shape.ranks_per_node * shape.gpus_per_rank
     share = max(every * min(own, devices) // devices, 1) if own and devices else every
@@ -146,7 +175,8 @@ def slots(ledger: Ledger, shape: Shape) -> int:
 
 
 def _only(ledger: Ledger, host: str) -> Ledger:
-    return ledger.model_copy(update={name: {host: getattr(ledger, name)[host]} for name in Ledger.model_fields})
+    whole = {name: values for name in Ledger.model_fields if isinstance(values := getattr(ledger, name), dict)}
+    return ledger.model_copy(update={name: {host: values[host]} for name, values in whole.items()})
 
 
 def _listed(shape: Shape) -> bool:

@@ -1,5 +1,6 @@
 """A job and the facts of its nodes to a Plan: every command, binding, limit, and why. Pure."""
 
+from pilotwrap.model.cpulist import cpus_of
 from pilotwrap.model.errors import AllocationError, BadInputError, LauncherError
 from pilotwrap.model.job import JobSpec
 from pilotwrap.model.plan import Agent, Because, Launch, Plan, RankVariables
@@ -8,7 +9,7 @@ from pilotwrap.plan.limits import limits
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import ALL_MASKS
 from pilotwrap.site.launchers.listing import BINDING_OF_OTHERS, WIRING, LauncherKind, launcher_named
-from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.launchers.request import LaunchRequest, Part
 from pilotwrap.site.launchers.version import MPIEXEC
 from pilotwrap.site.listing import passed_on
 
@@ -109,6 +110,8 @@ def _launch_request(request: PlanRequest, kind: LauncherKind, hosts: tuple[str, 
     return LaunchRequest(
         program=head.launcher.path or next(iter(kind.PROGRAMS), MPIEXEC),
         hosts=hosts,
+        hosts_file=request.shim[-1].removesuffix("shim.json") + "hosts",
+        part=_part(request),
         ranks_per_node=job.ranks_per_node,
         one_fails_all=job.mode == "mpi",
         mpi_types=head.launcher.mpi_types,
@@ -116,9 +119,20 @@ def _launch_request(request: PlanRequest, kind: LauncherKind, hosts: tuple[str, 
         options=job.launcher_options,
         gpus_per_node=head.allocation.gpus_per_node,
         here=hosts[0] if head.allocation.node_count == 1 else head.host,
+        granted=head.allocation.nodes,
         aside=tuple(node.host for node in request.allocation.unfit),
+        cpus_per_node=len(cpus_of(request.node.cpus.granted)),
+        devices_per_node=len(request.node.accelerators),
         command=request.shim,
     )
+
+
+def _part(request: PlanRequest) -> Part | None:
+    """Return what the job has of each node, if others may have the rest of it."""
+    if request.cores is None or set(request.node.cpus.cores) <= set(request.cores):
+        return None
+    counted = bool(request.allocation.head.allocation.gpus_per_node) and not request.job.gpu_sharing
+    return Part(cores=len(request.cores), devices=len(request.devices or ()) if counted else 0)
 
 
 def _why_teller(request: PlanRequest) -> Because:

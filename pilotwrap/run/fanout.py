@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pilotwrap.model.base import Value
+from pilotwrap.model.cpulist import cpus_of
 from pilotwrap.model.errors import BadInputError, LauncherError, NodeUnusableError, PilotwrapError
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.run.merge import Answer, Spread, merged, timeline_of
@@ -145,7 +146,7 @@ class Fanout:
 
     def start(self) -> None:
         """Write what the nodes read, and have the launcher started; raises LauncherError where there is none."""
-        around, head = self._driver.around, self._driver.around.allocation.head
+        head = self._driver.around.allocation.head
         kind = launcher_named(head.launcher.command, head.launcher.flavour)
         if kind is None or head.launcher.path is None:
             raise LauncherError(
@@ -157,16 +158,29 @@ class Fanout:
         jobs = _shared_out(self._options.jobs, self._hosts)
         share = Share(jobs=jobs, begin_within_s=len(self._hosts) / FIRST_CALLS_PER_S, choice=self._choice)
         write_file(self._folder / f"{SHARE}.json", share.to_json())
-        launch = kind.command(
-            LaunchRequest(
-                program=head.launcher.path,
-                hosts=self._hosts,
-                ranks_per_node=1,
-                one_fails_all=False,
-                command=(*around.host_argv, "shim", self._shim(kind.VARIABLES)),
-            )
-        )
+        launch = kind.command(self._request(head.launcher.path, self._shim(kind.VARIABLES)))
+        for path, text in launch.files.items():
+            write_file(Path(path), text)
         self._driver.link.send(self._order(launch))
+
+    def _request(self, program: str, shim: str) -> LaunchRequest:
+        """Return what the launcher is asked for: one rank a node, on these nodes alone, and with all that they have."""
+        around, allocation = self._driver.around, self._driver.around.allocation
+        first, nodes = allocation.groups[0].facts, allocation.head.allocation.nodes
+        return LaunchRequest(
+            program=program,
+            hosts=self._hosts,
+            hosts_file=str(around.run.path / "plans" / f"{STEP}.hosts"),
+            ranks_per_node=1,
+            one_fails_all=False,
+            gpus_per_node=allocation.head.allocation.gpus_per_node,
+            here=allocation.head.host,
+            granted=nodes,
+            aside=tuple(node for node in nodes if node not in self._hosts),
+            cpus_per_node=len(cpus_of(first.cpus.granted)),
+            devices_per_node=len(first.accelerators),
+            command=(*around.host_argv, "shim", shim),
+        )
 
     def _shim(self, names: RankVariables) -> str:
         """Write what the shim on each node reads, and return its path."""

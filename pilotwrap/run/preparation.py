@@ -47,6 +47,9 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         results.mkdir(mode=0o700)
         shim = shim_file(made, payload_of(job, around), str(results))
         write_file(plans / f"{job.name}.shim.json", json.dumps(shim))
+        for path, text in made.launch.files.items():
+            write_file(Path(path), text)
+            _give(Path(path), around.user)
         # a launcher and its shims run as the payload's user
         hand_over(results, around.user)
         _give(plans / f"{job.name}.shim.json", around.user)

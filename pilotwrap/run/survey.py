@@ -15,7 +15,7 @@ from pilotwrap.model.errors import LauncherError
 from pilotwrap.model.node import NodeFacts
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.run.link import LOST, Message, StarterLink
-from pilotwrap.run.rundir import RunDirectory
+from pilotwrap.run.rundir import RunDirectory, write_file
 from pilotwrap.site.launchers.listing import BINDING_OF_OTHERS, WIRING, launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.listing import passed_on
@@ -57,6 +57,7 @@ def surveyed(
     request = LaunchRequest(
         program=head.launcher.path,
         hosts=nodes,
+        hosts_file=str(run.path / f"{STEP}.hosts"),
         ranks_per_node=1,
         one_fails_all=False,
         gpus_per_node=head.allocation.gpus_per_node,
@@ -64,6 +65,8 @@ def surveyed(
         command=(*host_argv, "observe", "--into", str(answers)),
     )
     launch = kind.command(request)
+    for path, text in launch.files.items():
+        write_file(Path(path), text)
     unset = [*launch.unset, *WIRING, *BINDING_OF_OTHERS]
     step = {"argv": list(launch.argv), "env": launch.env, "unset": unset, "keep": list(passed_on())}
     stop = _step(link, run, step)

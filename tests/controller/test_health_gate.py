@@ -14,6 +14,7 @@ from pilotwrap.model.job import JobSpec
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.supply import _shape
 from pilotwrap.run.survey import STEP, surveyed
+from pilotwrap.site.schedulers.nodelist import nodes_of
 
 from .rig import Rig, head, surroundings
 from .starter import Message, Script, ScriptedStarter, exited, obedient, started
@@ -66,7 +67,7 @@ def rig_on(run: RunDirectory, starter_of: StarterOf, allocation: AllocationFacts
 def hosts_of(rig: Rig) -> Sequence[str]:
     (order,) = [order for order in rig.starter.orders if order["do"] == "spawn"]
     (word,) = [word for word in order["argv"] if word.startswith("--nodelist=")]
-    return str(word).removeprefix("--nodelist=").split(",")
+    return list(nodes_of(str(word).removeprefix("--nodelist=")))
 
 
 def test_a_dead_device_is_named_with_its_node_and_reason(three_of_four: AllocationFacts) -> None:

@@ -1,6 +1,9 @@
 """Two jobs through every launcher, compared word by word with its golden file."""
 
+import itertools
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,13 +11,17 @@ from golden.compare import FOLDER, Compare
 
 import pilotwrap.site.launchers
 from pilotwrap.model.errors import LauncherError
+from pilotwrap.model.plan import Launch
 from pilotwrap.site.launchers.listing import LAUNCHERS, LauncherKind
-from pilotwrap.site.launchers.request import LaunchRequest
+from pilotwrap.site.launchers.request import WORD_MOST, LaunchRequest, Part
+from pilotwrap.site.schedulers.nodelist import nodes_of
 
 KINDS = {kind.FLAVOUR or kind.NAME: kind for kind in LAUNCHERS}
 NOT_LAUNCHERS = {"__init__", "listing", "request", "version"}
 HOSTS = ("nid00001", "nid00002", "nid00010")
 SHIM = ("/usr/bin/python3", "/runs/job/starter.pyz", "shim", "/runs/job/shim.json")
+MAX_ARG_STRLEN = 128 * 1024
+"""Bytes of one word (linux/binfmts.h)."""
 
 
 def request(kind: LauncherKind, job: str) -> LaunchRequest:
@@ -36,11 +43,21 @@ def request(kind: LauncherKind, job: str) -> LaunchRequest:
     )
 
 
+def described(launch: Launch) -> Mapping[str, object]:
+    files = {path: text.splitlines() for path, text in launch.files.items()}
+    return {"argv": launch.argv, "env": launch.env, "unset": launch.unset, **({"files": files} if files else {})}
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_launcher_is_called_as_its_manual_says(name: str, golden: Compare) -> None:
     kind = KINDS[name]
-    jobs = {job: kind.command(request(kind, job)) for job in ("minimal", "full")}
-    said = {job: {"argv": launch.argv, "env": launch.env, "unset": launch.unset} for job, launch in jobs.items()}
+    full = request(kind, "full")
+    jobs = {"minimal": kind.command(request(kind, "minimal")), "full": kind.command(full)}
+    aside = {"granted": ("nid00000", *HOSTS), "aside": ("nid00000",), "cpus_per_node": 8, "devices_per_node": 4}
+    ways: dict[str, dict[str, object]] = {"part": {"part": Part(cores=2, devices=1)}, "aside": aside}
+    others = {name: kind.command(full.model_copy(update=way)) for name, way in ways.items()}
+    jobs |= {name: launch for name, launch in others.items() if launch != jobs["full"]}
+    said = {job: described(launch) for job, launch in jobs.items()}
     golden(f"argv/{name}.json", json.dumps({"source": kind.SOURCE, **said}, indent=1) + "\n")
 
 
@@ -74,10 +91,83 @@ def test_the_own_host_alone_is_reached_without_a_remote_shell_and_another_one_is
     assert KINDS["hydra"].command(there).argv[1:3] == ("-hosts", HOSTS[0])
 
 
-def test_jsrun_which_chooses_its_hosts_refuses_to_leave_one_out() -> None:
+def test_jsrun_which_chooses_its_hosts_leaves_none_out_where_it_cannot_be_told_what_a_host_has() -> None:
     asked = request(KINDS["jsrun"], "full").model_copy(update={"aside": ("nid00007",)})
     with pytest.raises(LauncherError, match="nid00007, which is set aside"):
         KINDS["jsrun"].command(asked)
+
+
+NUMBERED = tuple(f"nid{number:05}" for number in range(1, 10_001))
+EVERY_OTHER = tuple(f"nid{number:05}" for number in range(1, 20_001, 2))
+BY_PLACE = tuple(
+    f"x{rack}c{chassis}s{slot}b{board}n0"
+    for rack, chassis, slot, board in itertools.product(range(4000, 4079), range(8), range(8), range(2))
+)[:10_000]
+BY_NAME = tuple(f"host-{number * 7919 % 10_007:x}-node.example.org" for number in range(1, 10_001))
+LONG = {"numbered": NUMBERED, "every other": EVERY_OTHER, "by place": BY_PLACE, "by name": BY_NAME}
+
+
+def hosts_told(launch: Launch) -> tuple[str, ...]:
+    """Return the hosts that a launcher is told: in its file, or on the line in one of the ways to write a list."""
+    if launch.files:
+        return tuple(line.partition(" ")[0] for text in launch.files.values() for line in text.splitlines())
+    words = launch.argv
+    for before in ("-L", "--hosts", "-hosts", "--host"):
+        if before in words:
+            listed = words[words.index(before) + 1].replace(":4", "")
+            return nodes_of(f"[{listed}]") if before == "-L" else nodes_of(listed)
+    begins = ("--nodelist=", "--requires=hosts:")
+    return next(nodes_of(word.removeprefix(begin)) for begin in begins for word in words if word.startswith(begin))
+
+
+NAMELESS = {("aprun", "by place"), ("aprun", "by name"), ("flux", "by name")}
+"""ALPS numbers its nodes; Flux reads no file, and is asked in the next test."""
+
+
+@pytest.mark.parametrize(("name", "kind_of_names"), sorted(set(itertools.product(KINDS, LONG)) - NAMELESS))
+def test_ten_thousand_nodes_fit_the_kernel_s_bounds_of_a_command_line(name: str, kind_of_names: str) -> None:
+    hosts, kind = LONG[kind_of_names], KINDS[name]
+    asked = request(kind, "full").model_copy(update={"hosts": hosts, "hosts_file": "/runs/job.hosts"})
+    began = time.process_time()
+    launch = kind.command(asked)
+    assert time.process_time() - began < 1
+    assert max(map(len, launch.argv)) < MAX_ARG_STRLEN
+    assert sum(map(len, launch.argv)) < 1 << 20
+    assert all(path in " ".join(launch.argv) for path in launch.files)
+    if name != "jsrun":  # which finds the hosts of the allocation itself
+        told = hosts_told(launch)
+        assert told == (tuple(str(int(host[3:])) for host in hosts) if name == "aprun" else hosts)
+
+
+def test_flux_which_reads_lists_on_the_line_alone_refuses_one_that_is_too_long() -> None:
+    asked = request(KINDS["flux"], "full").model_copy(update={"hosts": BY_NAME})
+    with pytest.raises(LauncherError, match="10000 nodes"):
+        KINDS["flux"].command(asked)
+
+
+def test_jsrun_is_told_the_hosts_of_ten_thousand_nodes_but_one() -> None:
+    asked = request(KINDS["jsrun"], "full").model_copy(
+        update={"granted": NUMBERED, "aside": NUMBERED[2:3], "cpus_per_node": 168, "devices_per_node": 6}
+    )
+    launch = KINDS["jsrun"].command(asked.model_copy(update={"hosts": NUMBERED[:2] + NUMBERED[3:]}))
+    ((path, text),) = launch.files.items()
+    assert ("--erf_input", path) == launch.argv[1:3]
+    used = [line.split("host: ")[1].split(";")[0] for line in text.splitlines() if line.startswith("rank:")]
+    assert used == [str(number) for number in range(1, 10_001) if number != 3 for _ in range(4)]
+
+
+def test_what_fits_is_on_the_line_for_whoever_reads_it() -> None:
+    hosts = NUMBERED[: WORD_MOST // (len(NUMBERED[0]) + 3)]
+    for kind in LAUNCHERS:
+        assert not kind.command(request(kind, "full").model_copy(update={"hosts": hosts})).files
+
+
+def test_part_of_a_node_is_not_taken_alone_and_its_cores_are_those_of_all_its_nodes() -> None:
+    asked = request(KINDS["flux"], "full")
+    assert "--exclusive" in KINDS["flux"].command(asked).argv
+    shared = KINDS["flux"].command(asked.model_copy(update={"part": Part(cores=2)})).argv
+    assert "--exclusive" not in shared
+    assert "--cores=6" in shared
 
 
 def test_aprun_refuses_a_node_without_a_number() -> None:

@@ -1,6 +1,7 @@
 """Lists of nodes and of CPUs, and times: print-then-read is identity, and any text is a value or a ValueError."""
 
 import itertools
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from real.slurm import Slurm
 from pilotwrap.host import cpulist as host_cpulist
 from pilotwrap.model.cpulist import MAX_CPU, cpu_list, cpus_of
 from pilotwrap.site.digits import number_of
-from pilotwrap.site.schedulers.nodelist import MAX_NODES, nodes_of
+from pilotwrap.site.schedulers.nodelist import MAX_NODES, folded, nodes_of
 from pilotwrap.site.schedulers.slurm import seconds_of
 
 NUMBERED = st.tuples(st.sampled_from(["nid", "node-a", "gpu.b_", "x1"]), st.integers(1, 6), st.integers(0, 2000))
@@ -51,6 +52,41 @@ def test_a_compressed_list_names_the_nodes_it_was_made_of(found: list[tuple[str,
     assert nodes_of(compressed(nodes)) == tuple(prefix + number for prefix, number in nodes)
 
 
+NUMBER = st.builds(lambda width, number: str(number).zfill(width), st.integers(0, 11), st.integers(0, 1200))
+NAMES = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["n", "x1c", "", "a-b."]), NUMBER, st.sampled_from(["", "s", "-ib"]), NUMBER | st.just("")
+    ),
+)
+RUNS = st.builds(
+    lambda prefix, width, first, count, suffix: [f"{prefix}{n:0{width}}{suffix}" for n in range(first, first + count)],
+    st.sampled_from(["n", "x1c2s", ""]),
+    st.integers(1, 5),
+    st.sampled_from([0, 7, 95, 998, 99_998]),
+    st.integers(1, 12),
+    st.sampled_from(["", "-ib0", "b1"]),
+)
+
+
+@given(runs=st.lists(RUNS | st.lists(NAMES, max_size=4), max_size=6), inside=st.booleans())
+def test_a_folded_list_names_its_nodes_in_their_order(runs: list[list[str]], *, inside: bool) -> None:
+    nodes = tuple(filter(None, itertools.chain.from_iterable(runs)))
+    listed = folded(nodes, inside=inside)
+    assert nodes_of(listed) == nodes
+    words = re.split(r",(?![^\[]*\])", listed)
+    assert all(word.count("[") <= 1 for word in words)
+    assert inside or all(word.endswith("]") for word in words if "[" in word), "Slurm reads no others"
+
+
+def test_neighbours_share_a_bracket_and_a_word_has_one() -> None:
+    assert folded(f"frontier{number:05}" for number in range(1, 9401)) == "frontier[00001-09400]"
+    assert folded(["n9", "n10", "n12", "n1"]) == "n[9-10,12,1]"
+    assert folded(["x1b0", "x1b1", "x2b1", "login"]) == "x1b[0-1],x2b1,login"
+    assert folded(["n08-ib", "n09-ib", "n010-ib"]) == "n08-ib,n09-ib,n010-ib"
+    assert folded(["n08-ib", "n09-ib", "n010-ib"], inside=True) == "n[08-09,010]-ib"
+
+
 @given(st.text(max_size=60) | NEARLY)
 def test_any_text_is_a_node_list_or_a_value_error(text: str) -> None:
     try:
@@ -81,6 +117,21 @@ def test_lists_are_read_as_slurm_reads_them(slurm: Slurm) -> None:
     for text in SLURM_LISTS:
         said = slurm.run(["scontrol", "show", "hostnames", text]).stdout
         assert nodes_of(text) == tuple(said.split()), text
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [f"nid{number:06}" for number in range(995, 1006)],
+        ["n9", "n10", "n12", "n1", "login"],
+        ["x1b0", "x1b1", "x2b1", "x10b1"],
+        ["n08-ib", "n09-ib", "n010-ib", "n11"],
+        [f"x{rack}c{slot}n0" for rack in (9, 10) for slot in range(3)],
+    ],
+)
+def test_slurm_reads_a_folded_list_as_the_nodes_it_was_made_of(slurm: Slurm, nodes: list[str]) -> None:
+    assert slurm.run(["scontrol", "show", "hostnames", folded(nodes)]).stdout.split() == nodes
+    assert "Invalid" in slurm.run(["scontrol", "show", "hostnames", "n[08-09]-ib"]).stderr, "why brackets end a word"
 
 
 @given(st.sets(st.integers(0, MAX_CPU), max_size=60))

@@ -8,11 +8,15 @@ from pilotwrap.model.plan import Launch, RankVariables
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
+from pilotwrap.site.schedulers.nodelist import folded
 
 SOURCE: str = "aprun(1) of ALPS; ALCF's guide to Theta (archived)"
 NAME: LauncherName = "aprun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("cobalt", "pbs")
+SHARES_NODES: bool = False
+"""One aprun a node at a time, unless the site lets ALPS share them (`-F share`, aprun(1))."""
+
 PROGRAMS: tuple[str, ...] = ("aprun",)
 SIGN: str = ""
 VERSION: str = ""
@@ -47,7 +51,8 @@ def command(request: LaunchRequest) -> Launch:
             f"aprun takes nodes by their numbers, {request.hosts[numbers.index(None)]!r} has none",
             why="nodes of a Cray XC are named nid00001 and so on",
         )
-    nodes = ",".join(number[1] for number in numbers if number)
+    # ranges: every other node of the largest machine is 80 KB
+    nodes = folded(number[1] for number in numbers if number).strip("[]")
     argv = [request.program, "-n", str(request.ranks), "-N", each, "-L", nodes, "-cc", "none", *request.options]
     counted = ("/bin/sh", "-c", _COUNTED, "sh", each, str(request.ranks))
     return Launch(argv=(*argv, *counted, *request.command), unset=UNSET, keep=PASSED_ON, heeds="signal")

@@ -11,6 +11,9 @@ SOURCE: str = "mpiexec.hydra -help of MPICH 4.0"
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "hydra"
 SCHEDULERS: tuple[SchedulerName, ...] = ()
+SHARES_NODES: bool = True
+"""It holds nothing: each call starts its own proxies."""
+
 PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
 """Names that only MPICH installs: plain `mpiexec` may be anybody's."""
 
@@ -37,15 +40,10 @@ def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
 
 def command(request: LaunchRequest) -> Launch:
     """Return the call; this host alone is reached without a remote shell."""
-    where = ["-launcher", "fork"] if request.is_here else ["-hosts", ",".join(request.hosts)]
-    argv = [
-        request.program,
-        *where,
-        "-n",
-        str(request.ranks),
-        "-ppn",
-        str(request.ranks_per_node),
-        "-bind-to",
-        "none",
-    ]
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, heeds="signal")
+    listed = ",".join(request.hosts)
+    files = {} if request.is_here else request.file_for(listed, request.hosts)
+    where = ["-f", *files] if files else ["-hosts", listed]
+    where = ["-launcher", "fork"] if request.is_here else where
+    ranks = ["-n", str(request.ranks), "-ppn", str(request.ranks_per_node)]
+    argv = (request.program, *where, *ranks, "-bind-to", "none", *request.options, *request.command)
+    return Launch(argv=argv, unset=UNSET, keep=PASSED_ON, heeds="signal", files=files)

@@ -1,5 +1,7 @@
 """IBM's jsrun, in an LSF job with CSM (olcf-user-docs, `summit_user_guide.rst`): a resource set a whole host."""
 
+from collections.abc import Iterator
+
 from pilotwrap.model.errors import LauncherError
 from pilotwrap.model.node import Flavour, LauncherName, SchedulerName
 from pilotwrap.model.plan import Launch, RankVariables
@@ -7,10 +9,16 @@ from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Looks
 
-SOURCE: str = "docs.olcf.ornl.gov, systems/summit_user_guide; ALL_CPUS and ALL_GPUS as users report them of JSM"
+SOURCE: str = (
+    "docs.olcf.ornl.gov, systems/summit_user_guide; ALL_CPUS and ALL_GPUS as users report them of JSM; resource files: "
+    "IBM's `erf_format` of JSM 10.1, olcf-tutorials/ERF-CPU-Indexing, hosts by number as codar/savanna has them"
+)
 NAME: LauncherName = "jsrun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("lsf",)
+SHARES_NODES: bool = False
+"""A set holds its host whole, so that the shim may choose among all its CPUs; a second one waits."""
+
 PROGRAMS: tuple[str, ...] = ("jsrun",)
 SIGN: str = ""
 VERSION: str = ""
@@ -29,19 +37,37 @@ def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def command(request: LaunchRequest) -> Launch:
-    """Return the call; LauncherError when some nodes must be left out.
+    """Return the call; where nodes are set aside, with a file that numbers the hosts to use.
 
-    A set holds a host whole, all its CPUs and GPUs, so that the shim finds what it was promised; jsrun itself
-    chooses among the hosts that no other set holds, and gives the launch node none.
+    A set holds a host whole, all its CPUs and GPUs, so that the shim finds what it was promised; without a file jsrun
+    itself chooses among the hosts that no other set holds, and gives the launch node none.
     """
-    if request.aside:
+    files = {request.hosts_file: "\n".join(_resources(request)) + "\n"} if request.aside else {}
+    nodes, each = str(len(request.hosts)), str(request.ranks_per_node)
+    sets = ["--nrs", nodes, "--rs_per_host", "1", "--tasks_per_rs", each]
+    sets += ["--cpu_per_rs", "ALL_CPUS", "--gpu_per_rs", "ALL_GPUS", "--bind", "none"]
+    argv = [request.program, *(["--erf_input", *files] if files else sets)]
+    argv += ["--exit_on_error", str(int(request.one_fails_all))]
+    return Launch(
+        argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, files=files, waits=True
+    )
+
+
+_WHOLE = ("cpu_index_using: logical", "overlapping_rs: allow", "oversubscribe_cpu: allow", "oversubscribe_gpu: allow")
+"""The ranks of a host each have all of it; `physical` numbers made JSM fail (radical.pilot)."""
+
+
+def _resources(request: LaunchRequest) -> Iterator[str]:
+    """Yield the lines of the file: hosts count from 1, the launch node is 0; logical CPUs count without gaps."""
+    if request.cpus_per_node is None or not set(request.hosts) <= set(request.granted):
         raise LauncherError(
             f"jsrun would use {request.aside[0]}, which is set aside",
-            why="it chooses its hosts itself among those of the job",
+            why="it chooses its hosts itself, for nobody told us the CPUs of the others",
             remedy="submit again without that node",
         )
-    nodes, each = str(len(request.hosts)), str(request.ranks_per_node)
-    argv = [request.program, "--nrs", nodes, "--rs_per_host", "1", "--tasks_per_rs", each]
-    argv += ["--cpu_per_rs", "ALL_CPUS", "--gpu_per_rs", "ALL_GPUS", "--bind", "none"]
-    argv += ["--exit_on_error", str(int(request.one_fails_all))]
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, waits=True)
+    numbers = {host: number for number, host in enumerate(request.granted, start=1)}
+    cpus, gpus = (f"{{0-{count - 1}}}" for count in (request.cpus_per_node, request.devices_per_node))
+    whole = f"cpu: {cpus}" + (f" ; gpu: {gpus}" if request.devices_per_node else "")
+    yield from _WHOLE
+    for rank in range(request.ranks):
+        yield f"rank: {rank}: {{ host: {numbers[request.hosts[rank // request.ranks_per_node]]}; {whole} }}"

@@ -21,6 +21,9 @@ class LauncherKind(Protocol):
     SCHEDULERS: tuple[SchedulerName, ...]
     """In whose allocations it can start something, and is the right one; none: anywhere, if nothing else is."""
 
+    SHARES_NODES: bool
+    """Whether two of its launches may use parts of one node at a time; else a job takes its nodes whole."""
+
     PROGRAMS: tuple[str, ...]
     """Names that are its own alone."""
 

@@ -11,6 +11,9 @@ SOURCE: str = "mpirun(1) of Open MPI 4.1; docs.open-mpi.org/en/v5.0.x, mpirun(1)
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "openmpi"
 SCHEDULERS: tuple[SchedulerName, ...] = ()
+SHARES_NODES: bool = True
+"""It holds nothing; how many slots a host has is said anew in each call."""
+
 PROGRAMS: tuple[str, ...] = ("mpiexec.openmpi", "mpirun.openmpi")
 """As Debian names them where MPICH is there too."""
 
@@ -50,10 +53,12 @@ def mpi_types(_snapshot: Snapshot) -> tuple[str, ...]:
 def command(request: LaunchRequest) -> Launch:
     """Return the call, with as many slots a host as it gets ranks, whatever the batch system counts."""
     each = request.ranks_per_node
-    where = ["--host", ",".join(f"{host}:{each}" for host in request.hosts), "-n", str(request.ranks)]
+    listed = ",".join(f"{host}:{each}" for host in request.hosts)
+    files = request.file_for(listed, (f"{host} slots={each}" for host in request.hosts))
+    where = ["--hostfile", *files] if files else ["--host", listed]
     how = ["--map-by", f"ppr:{each}:node:OVERSUBSCRIBE", "--bind-to", "none"]
     # a remote daemon has what its login gives it
     how += [] if request.is_here else ["-x", "PATH", "-x", "LD_LIBRARY_PATH"]
-    argv = (request.program, *where, *how, *request.options, *request.command)
+    argv = (request.program, *where, "-n", str(request.ranks), *how, *request.options, *request.command)
     env = {**_ROOT, **dict.fromkeys(_ABORT, str(int(request.one_fails_all)))}
-    return Launch(argv=argv, env=env, unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=argv, env=env, unset=UNSET, keep=PASSED_ON, files=files)

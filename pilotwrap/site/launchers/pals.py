@@ -13,6 +13,10 @@ SOURCE: str = (
 NAME: LauncherName = "mpiexec"
 FLAVOUR: Flavour | None = "pals"
 SCHEDULERS: tuple[SchedulerName, ...] = ("pbs",)
+SHARES_NODES: bool = True
+"""Without `--exclusive` (craycli). On Polaris MPI jobs that share a node each need a number of their own in
+MPICH_OFI_CXI_PID_BASE (SmartSim's users)."""
+
 PROGRAMS: tuple[str, ...] = ()
 SIGN: str = "palstat"
 VERSION: str = r"^mpiexec version \d"
@@ -50,7 +54,10 @@ def command(request: LaunchRequest) -> Launch:
     """Return the call; whether one rank's end is all's end is always said, for sites differ in the default."""
     abort = "--abort-on-failure" if request.one_fails_all else "--no-abort-on-failure"
     argv = [request.program, "-n", str(request.ranks), "--ppn", str(request.ranks_per_node)]
-    argv += ["--hosts", ",".join(request.hosts), "--cpu-bind", "none", abort]
+    listed = ",".join(request.hosts)
+    files = request.file_for(listed, request.hosts)
+    argv += ["--hostfile", *files] if files else ["--hosts", listed]
+    argv += ["--cpu-bind", "none", abort]
     # the program is a Python and a file of the run's own: to copy it to each node gains nothing
     argv += ["--no-transfer"]
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, files=files)

@@ -1,6 +1,23 @@
 """What a launcher is asked for."""
 
+from collections.abc import Iterable
+
 from pilotwrap.model.base import Value
+
+WORD_LIMIT = 120 * 1024
+"""Bytes of the longest list on a command line: the kernel takes 128 KiB a word (MAX_ARG_STRLEN, execve(2))."""
+
+WORD_MOST = 32 * 1024
+"""Bytes of a list on a command line where a file may take its place: the kernel bounds words and environment together
+(a quarter of the stack's limit), and nobody reads more of it among the processes."""
+
+
+class Part(Value):
+    """What a launch takes of each of its nodes where others share them."""
+
+    cores: int
+    devices: int = 0
+    """Those that are for it alone."""
 
 
 class LaunchRequest(Value):
@@ -10,6 +27,12 @@ class LaunchRequest(Value):
     """The launcher's own path, as found on the host."""
 
     hosts: tuple[str, ...]
+    hosts_file: str = "hosts"
+    """Where a list of them would lie that is too long for the command line."""
+
+    part: Part | None = None
+    """None: the nodes are taken whole."""
+
     ranks_per_node: int
     one_fails_all: bool
     """A failing rank ends the others (mode mpi)."""
@@ -29,8 +52,17 @@ class LaunchRequest(Value):
     here: str | None = None
     """The host that the launcher is called on, as the batch system's lists have it."""
 
+    granted: tuple[str, ...] = ()
+    """All nodes of the allocation, in its order."""
+
     aside: tuple[str, ...] = ()
-    """Nodes of the allocation that must get no rank."""
+    """Those that must get no rank."""
+
+    cpus_per_node: int | None = None
+    """The hardware threads that may be used of each node, where that is known."""
+
+    devices_per_node: int = 0
+    """The accelerators of each node, whoever uses them."""
 
     command: tuple[str, ...]
     """What each rank starts: the shim and its file."""
@@ -44,3 +76,7 @@ class LaunchRequest(Value):
     def is_here(self) -> bool:
         """Tell whether all ranks are on the host that the launcher is called on."""
         return self.hosts == (self.here,)
+
+    def file_for(self, listed: str, lines: Iterable[str]) -> dict[str, str]:
+        """Return the file that takes a list's place, a line a host; none for a list that fits the command line."""
+        return {} if len(listed) <= WORD_MOST else {self.hosts_file: "".join(f"{line}\n" for line in lines)}

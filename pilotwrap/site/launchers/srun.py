@@ -7,12 +7,16 @@ from pilotwrap.model.plan import Launch, RankVariables
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.looks import Command, Looks
+from pilotwrap.site.schedulers.nodelist import folded
 
 SOURCE: str = "srun(1) of Slurm 22.05"
 NAME: LauncherName = "srun"
 FLAVOUR: Flavour | None = None
 SCHEDULERS: tuple[SchedulerName, ...] = ("slurm",)
 """Elsewhere it would queue a job of its own and wait for it (measured)."""
+
+SHARES_NODES: bool = True
+"""By `--overlap` (measured, 22.05)."""
 
 PROGRAMS: tuple[str, ...] = ("srun",)
 SIGN: str = ""
@@ -67,14 +71,16 @@ def command(request: LaunchRequest) -> Launch:
     """Return the step: srun takes the nodes whole (`--overlap`: also from inside of a step), the shim binds.
 
     All GPUs of a node are asked for: a step without a word inherits the job's `--gpus` or `--gpus-per-task`, and is
-    refused on fewer nodes or sees fewer devices (measured, 22.05).
+    refused on fewer nodes or sees fewer devices (measured, 22.05). A node list with a slash is the path of one.
     """
+    listed = folded(request.hosts)
+    files = request.file_for(listed, request.hosts)
     argv = [
         request.program,
         f"--nodes={len(request.hosts)}",
         f"--ntasks={request.ranks}",
         f"--ntasks-per-node={request.ranks_per_node}",
-        f"--nodelist={','.join(request.hosts)}",
+        f"--nodelist={next(iter(files), listed)}",
         "--overlap",
         "--cpu-bind=none",
         f"--kill-on-bad-exit={int(request.one_fails_all)}",
@@ -82,7 +88,7 @@ def command(request: LaunchRequest) -> Launch:
     ]
     argv += [f"--gpus-per-node={request.gpus_per_node}"] if request.gpus_per_node else []
     argv += _mpi(request) if request.one_fails_all else []
-    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON)
+    return Launch(argv=(*argv, *request.options, *request.command), unset=UNSET, keep=PASSED_ON, files=files)
 
 
 def _mpi(request: LaunchRequest) -> list[str]:

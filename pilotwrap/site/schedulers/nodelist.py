@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 MAX_NODES = 100_000
 """No allocation is larger; a list that names more is a mistake (the largest machine has about 10,600 nodes)."""
@@ -10,6 +10,9 @@ MAX_NODES = 100_000
 _GROUP = re.compile(r"\[([^][]*)\]")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_DIGITS = re.compile(r"([0-9]+)")
+_FOLDED_DIGITS = 9
+"""Longer numbers are left as they are; nobody's reader is sure to count so far."""
 
 
 def nodes_of(text: str) -> tuple[str, ...]:
@@ -18,6 +21,20 @@ def nodes_of(text: str) -> tuple[str, ...]:
     if len(nodes) > MAX_NODES:
         raise ValueError(f"the list {text[:80]!r} names more than {MAX_NODES} nodes")
     return tuple(nodes)
+
+
+def folded(nodes: Iterable[str], *, inside: bool = False) -> str:
+    """Return the list that `nodes_of` reads as these nodes, in order: neighbours that differ in one number share it.
+
+    Slurm reads a word whose one bracket is its end (measured, 22.05); `inside`: names may go on behind it, as Flux
+    reads them (RFC 29 and its tests).
+    """
+    groups: list[_Group] = []
+    for node in nodes:
+        pieces = _DIGITS.split(node)
+        if not (groups and groups[-1].takes(pieces)):
+            groups.append(_Group(pieces, inside=inside))
+    return ",".join(map(str, groups))
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
@@ -33,6 +50,55 @@ def as_listed(nodes: Iterable[str], host: str) -> str:
     """Return a host's name as the list has it: lists may hold long names where the host knows its short one."""
     short = host.partition(".")[0]
     return next((node for node in nodes if node == host or node.partition(".")[0] == short), host)
+
+
+class _Group:
+    """Names that differ in one number only; the pieces at odd places are their numbers."""
+
+    def __init__(self, pieces: Sequence[str], *, inside: bool) -> None:
+        self._first = pieces
+        self._inside = inside
+        self._at: int | None = None
+        self._numbers: list[str] = []
+
+    def takes(self, pieces: Sequence[str]) -> bool:
+        """Add a name if it fits; tell whether it did."""
+        at = self._place(pieces)
+        if at is None or not (self._inside or "".join(pieces[at + 1 :]) == ""):
+            return False
+        if max(len(pieces[at]), len(self._first[at])) > _FOLDED_DIGITS:
+            return False
+        if self._at is None:
+            self._at, self._numbers = at, [self._first[at]]
+        self._numbers.append(pieces[at])
+        return True
+
+    def _place(self, pieces: Sequence[str]) -> int | None:
+        """Return where the one number stands in which a name differs from the others; None: it differs elsewhere."""
+        if len(pieces) != len(self._first) or len(self._numbers) == MAX_NODES:
+            return None
+        places = [at for at, (mine, its) in enumerate(zip(self._first, pieces, strict=True)) if mine != its]
+        if len(places) > 1 or any(at % 2 == 0 or self._at not in {None, at} for at in places):
+            return None
+        return places[0] if places else self._at
+
+    def __str__(self) -> str:
+        """Return the names as one word of a list."""
+        if self._at is None:
+            return "".join(self._first)
+        inside = f"[{','.join(_written(self._numbers))}]"
+        return "".join((*self._first[: self._at], inside, *self._first[self._at + 1 :]))
+
+
+def _written(numbers: Sequence[str]) -> Iterator[str]:
+    """Yield numbers and ascending ranges of them, each as wide as its first."""
+    first = last = numbers[0]
+    for number in (*numbers[1:], ""):
+        if number == str(int(last) + 1).zfill(len(first)):
+            last = number
+            continue
+        yield first if first == last else f"{first}-{last}"
+        first = last = number
 
 
 def _nodes(text: str) -> Iterator[str]:
