@@ -112,6 +112,19 @@ def bindings(request: PlanRequest) -> tuple[tuple[Binding, ...], Because]:
     return _bound(threads, ordered, request), why
 
 
+def withheld(bound: Sequence[Binding], head: NodeFacts) -> str:
+    """Return what of these bindings on the head's own node the step that the head is in does not give it, or nothing.
+
+    A worker's step often holds one core and no device of the node that its allocation has whole.
+    """
+    cpus = {cpu for one in bound for cpu in cpus_of(one.cpus or "")} - set(cpus_of(head.cpus.granted))
+    if cpus:
+        return f"the step that we are in lacks the CPUs {cpu_list(cpus)}"
+    refused = {device.pci_address for device in head.accelerators if device.reason == "not-granted"}
+    lacking = [address for one in bound for address in one.devices if address in refused]
+    return f"the step that we are in may not open {lacking[0]}" if lacking else ""
+
+
 def _checked(each: int, shape: Shape, cores: tuple[str, ...]) -> int:
     if each * shape.ranks_per_node > len(cores):
         raise BadInputError(

@@ -3,8 +3,8 @@
 from pilotwrap.model.cpulist import cpus_of
 from pilotwrap.model.errors import AllocationError, BadInputError, LauncherError
 from pilotwrap.model.job import JobSpec
-from pilotwrap.model.plan import Agent, Because, Launch, Plan, RankVariables
-from pilotwrap.plan.binding import bindings
+from pilotwrap.model.plan import Agent, Because, Binding, Launch, Plan, RankVariables
+from pilotwrap.plan.binding import bindings, withheld
 from pilotwrap.plan.limits import limits
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import ALL_MASKS
@@ -22,7 +22,7 @@ def plan(request: PlanRequest) -> Plan:
         return _of_driver(request, hosts, why_hosts)
     bound, why_bound = bindings(request)
     limit, why_limit = limits(request.allocation.head.allocation, request.job.walltime_s, request.tell_s)
-    launch, variables, why_launch = _launch(request, hosts)
+    launch, variables, why_launch = _launch(request, hosts, bound)
     return Plan(
         mode=request.job.mode,
         nodes=hosts,
@@ -77,19 +77,23 @@ def _hosts(request: PlanRequest) -> tuple[tuple[str, ...], Because]:
     return fit[:wanted], Because(decision=f"nodes {','.join(fit[:wanted])}", reason=f"{scheduler} gives {len(fit)}")
 
 
-def _launch(request: PlanRequest, hosts: tuple[str, ...]) -> tuple[Launch, RankVariables, Because]:
+def _launch(
+    request: PlanRequest, hosts: tuple[str, ...], bound: tuple[Binding, ...]
+) -> tuple[Launch, RankVariables, Because]:
     head, job = request.allocation.head, request.job
     kind = launcher_named(head.launcher.command, head.launcher.flavour)
     unset = (*ALL_MASKS, *WIRING, *BINDING_OF_OTHERS)
     here = hosts == (head.host,) or (head.allocation.node_count == 1 and head.allocation.on_node)
-    if here and job.mode != "mpi":
+    held = withheld(bound, head) if here and kind else ""
+    if here and job.mode != "mpi" and not held:
         own = Launch(argv=(), env=request.agent_env, unset=unset, keep=passed_on())
         return own, RankVariables(), Because(decision="started by the starter itself", reason="one node, no MPI")
     if kind is None:
         raise _no_launcher(request, hosts)
     launch = kind.command(_launch_request(request, kind, hosts))
     launch = launch.model_copy(update={"keep": passed_on(), "unset": (*launch.unset, *unset)})
-    because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=f"{head.launcher.path} is there")
+    why = held or f"{head.launcher.path} is there"
+    because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=why)
     return launch, kind.VARIABLES, because
 
 

@@ -1,7 +1,7 @@
 """How a rank is told its devices: each vendor's variable, tiles and instances, and what the shim is to look for."""
 
 import pytest
-from plan.facts import alike, allocation, device, job, node, request
+from plan.facts import SHIM, alike, allocation, device, job, node, request
 
 from pilotwrap.model.allocation import AllocationFacts, NodeGroup
 from pilotwrap.model.errors import BadInputError
@@ -9,6 +9,8 @@ from pilotwrap.model.node import Accelerator, Vendor
 from pilotwrap.model.plan import Binding
 from pilotwrap.plan.binding import bindings
 from pilotwrap.plan.ledger import ledger_of, lend
+from pilotwrap.plan.plan import plan
+from pilotwrap.plan.request import PlanRequest
 from pilotwrap.site.accelerators.vendors import ALL_MASKS
 
 
@@ -112,6 +114,25 @@ def test_nodes_where_one_number_means_unlike_devices_get_no_job_together() -> No
         ledger, share = lend(ledger, job(ranks_per_node=3, gpus_per_rank=1))
         assert share is not None
         assert share.hosts == (host,)
+
+
+IN_A_NARROW_STEP = {
+    "fewer devices": (["0", "1"], [lent(n, to_us=n != 0) for n in range(2)], "may not open 0000:00:00.0"),
+    "fewer cores": (["1"], [device(0), device(1)], "lacks the CPUs 0"),
+    "as much": (["0", "1"], [device(0), device(1)], ""),
+}
+
+
+@pytest.mark.parametrize("what", IN_A_NARROW_STEP)
+def test_what_the_head_s_own_step_lacks_the_launcher_gets_on_its_node(what: str) -> None:
+    cores, devices, why = IN_A_NARROW_STEP[what]
+    hosts = ("node1", "node2")
+    every = node(["0", "1"], [device(0), device(1)], given=allocation(hosts), launcher="srun")
+    head = node(cores, devices, given=allocation(hosts), launcher="srun")
+    found = AllocationFacts(head=head, groups=(NodeGroup(hosts=hosts, facts=every),))
+    made = plan(PlanRequest(job=job(gpus_per_rank=1), allocation=found, shim=SHIM, hosts=("node1",)))
+    assert bool(made.launch.argv) == bool(why)
+    assert why in made.because[1].reason
 
 
 def test_the_shim_is_told_addresses_and_by_uuid_nothing_is_counted() -> None:
