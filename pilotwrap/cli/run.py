@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any
+    from typing import Any, Literal
 
     from pilotwrap.model.credential import Credential
     from pilotwrap.model.job import JobSpec
@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _pilot_arguments(parser)
     add("--machine", metavar="NAME", help="take the nodes for those of this machine, or of a FILE.toml of your own")
     add("--accept-fewer", action="store_true", help="run jobs on fewer nodes than they ask for, where some are broken")
-    where = "on the head for all nodes, or on each node for itself (auto: so with a --spec of one node as their shape)"
+    where = "on the head for all nodes, or on each node for itself (auto: so with a --spec of one node, or pilot3)"
     add("--controllers", choices=("auto", "head", "node"), default="auto", help=f"where jobs are fetched: {where}")
     add("--part", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     add("--jobs", type=_count, metavar="N", help="fetch at most N jobs")
@@ -108,10 +108,17 @@ def options_of(namespace: argparse.Namespace) -> RunOptions:
         worker_id=namespace.worker_id,
         pilot=_pilot(namespace),
         accept_fewer=namespace.accept_fewer,
-        # without a shape of our own a job that carries one may need several nodes
-        controllers="head" if namespace.controllers == "auto" and not specs else namespace.controllers,
+        controllers=_controllers(namespace, specs),
         part=namespace.part,
     )
+
+
+def _controllers(namespace: argparse.Namespace, specs: Sequence[JobSpec]) -> Literal["auto", "head", "node"]:
+    """Return who fetches: without a shape of our own a job that carries one may need several nodes, but for a pilot."""
+    if namespace.controllers == "auto" and not specs and namespace.agent == "direct":
+        return "head"
+    given: Literal["auto", "head", "node"] = namespace.controllers
+    return given
 
 
 def _source(namespace: argparse.Namespace, fetching: JobSpec | None) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def _controlled(
 
 def _fanout(driver: Driver, options: RunOptions, begun: Begun) -> Fanout | None:
     """Return the way to one controller a node, where jobs are fetched so."""
-    if options.worker is None or options.controllers == "head" or len(driver.around.allocation.hosts) == 1:
+    one = len(driver.around.allocation.hosts) == 1 and not options.pilot
+    if options.worker is None or options.controllers == "head" or one:
         return None
     from pilotwrap.run.fanout import Fanout, spreads
 
@@ -213,15 +214,9 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
     now = time.monotonic()
     hello, head = begun.hello, begun.head
     host_argv = tuple(str(word) for word in hello["self"])
-    if options.pilot and options.controllers == "head":
-        from pilotwrap.run.fanout import alone
-        from pilotwrap.run.pilot3.setup import refuse_several_nodes
-
-        refuse_several_nodes(head)
-        # a pilot speaks to its controller on its own node, which need not be the allocation's first
-        allocation = allocation_of_one(alone(head))
-    else:
-        allocation = surveyed(head, link, run, host_argv, begun.choice)
+    # a pilot speaks to its controller on its own node, which need not be the allocation's first
+    own = _own_node(options, head) if options.pilot else None
+    allocation = allocation_of_one(own) if own else surveyed(head, link, run, host_argv, begun.choice)
     if not allocation.groups:
         raise NodeUnusableError(
             "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)
@@ -243,6 +238,18 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
         accept_fewer=options.accept_fewer,
         user=_user(_payload_user(options), run),
     )
+
+
+def _own_node(options: RunOptions, head: NodeFacts) -> NodeFacts | None:
+    """Return this node by itself; None where pilots get a controller on each node. UsageError: neither can be."""
+    from pilotwrap.run.fanout import alone, may_spread
+
+    if may_spread(options, head):
+        return None
+    from pilotwrap.run.pilot3.setup import refuse_several_nodes
+
+    refuse_several_nodes(head)
+    return alone(head)
 
 
 def _first_words(link: StarterLink) -> tuple[Snapshot, list[Message]]:

@@ -69,15 +69,22 @@ class Share(Value):
     """What the user says of the machine: a node may not see his files."""
 
 
-def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
-    """Tell whether each node fetches for itself: jobs come from a server, each fits one node, and there are several."""
-    worker = options.worker
-    if worker is None or options.part or options.controllers == "head":
+def may_spread(options: RunOptions, head: NodeFacts) -> bool:
+    """Tell whether each node could fetch for itself: jobs come from a server, and there are several nodes."""
+    if options.worker is None or options.part or options.controllers == "head":
         return False
-    if len(allocation.hosts) == 1 or _is_one_of_many(allocation.head):
+    return head.allocation.node_count > 1 and not _is_one_of_many(head)
+
+
+def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
+    """Tell whether each node fetches for itself: it could, several are fit, and each job fits one."""
+    worker, head = options.worker, allocation.head
+    # the last fit node is reached by a launcher all the same, if a pilot is to run there and we are not there
+    last = (head.host,) if options.pilot else allocation.hosts[:1]
+    if worker is None or not may_spread(options, head) or allocation.hosts == last:
         return False
     fits = worker.nodes == 1 and not options.specs
-    if options.controllers == "node" and not fits:
+    if (options.controllers == "node" or options.pilot) and not fits:
         why = f"the jobs need {worker.nodes} nodes each" if worker.nodes > 1 else "a second spec is a job for the head"
         raise BadInputError(
             "no controller of one node can do that", why=why, remedy="give one spec, of one node, or no --controllers"

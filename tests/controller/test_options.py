@@ -48,6 +48,13 @@ class TestMeaning:
         assert [one.command for one in found.specs] == [("true",)]
         assert (found.jobs, found.wait_for_work_s, found.heartbeat_s, found.as_json) == (None, 0.0, 600.0, False)
 
+    def test_who_fetches_when_nobody_says_it(self, token: str, tmp_path: Path) -> None:
+        server = ["--server", "http://127.0.0.1:1", "--panda-queue", "Q", "--credential", token, "--origin", "lab.test"]
+        assert options(*server).controllers == "head"  # a job may carry a shape of several nodes
+        assert options(*server, "--agent", "pilot3").controllers == "auto"
+        assert options(*server, "--spec", spec(tmp_path)).controllers == "auto"
+        assert options(*server, "--controllers", "node").controllers == "node"
+
     def test_several_specs_keep_their_order(self, tmp_path: Path) -> None:
         words = [("--spec", spec(tmp_path, f"{n}.json", command=[str(n)])) for n in range(3)]
         assert [one.command for one in options(*(word for pair in words for word in pair)).specs] == [

@@ -103,7 +103,7 @@ def test_on_two_nodes_it_wants_a_step_on_each_and_each_takes_a_job_of_its_own(pi
     with batch(pilot_sdist, 2) as (rig, slurm):
         refused, both = (worker(rig, slurm, name) for name in ("refused", "both"))
         refused.put(["true"])
-        refused.start("--jobs", "1", tasks_per_node=1)
+        refused.start("--jobs", "1", "--controllers", "head", tasks_per_node=1)
         names = [f"node-{number}.txt" for number in range(2)]
         which = "printenv SLURMD_NODENAME > {}; sleep 2"
         panda_ids = [both.put(["sh", "-c", which.format(name)], outputs=[{"lfn": name}]) for name in names]
