@@ -31,7 +31,7 @@ from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
 from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
-from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, timeline
+from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, set_aside, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
 from pilotwrap.run.survey import facts_of, surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
@@ -348,7 +348,12 @@ def _end(driver: Driver, work: PandaWork | None, stopper: Stopper, began: float)
         stop_reason=stopper.reason,
         error=error,
         outcomes=tuple(driver.outcomes.values()),
-        timeline=timeline(driver.reports, began, time.time(), driver.agent.timeline(began - driver.around.epoch)),
+        timeline=timeline(
+            driver.reports,
+            began,
+            time.time(),
+            (*driver.agent.timeline(began - driver.around.epoch), *set_aside(driver.around.allocation.unfit)),
+        ),
         outcome_file=_outcome_file(driver),
         run_dir=str(driver.around.run.path),
     )

@@ -25,7 +25,7 @@ from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.run.merge import Answer, Spread, merged, timeline_of
 from pilotwrap.run.rundir import write_file
 from pilotwrap.run.stopper import IDLE_S, STOP_BUDGET_S, Stopper
-from pilotwrap.run.summary import RunEnd
+from pilotwrap.run.summary import RunEnd, set_aside
 from pilotwrap.site.launchers.listing import launcher_named
 from pilotwrap.site.launchers.request import LaunchRequest
 from pilotwrap.site.machines.choice import Choice
@@ -259,7 +259,7 @@ class Fanout:
             stopped=self._driver.stopped,
             stop_reason=stopper.reason,
             error=self._error(answers),
-            timeline=timeline_of(began, time.time(), answers),
+            timeline=(*timeline_of(began, time.time(), answers), *set_aside(self._driver.around.allocation.unfit)),
             outcome_file=self._listed(answers),
             run_dir=str(self._driver.around.run.path),
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pilotwrap import __version__
+from pilotwrap.model.allocation import UnfitNode
 from pilotwrap.model.errors import PilotwrapError
 from pilotwrap.model.outcome import Outcome, Usage
 from pilotwrap.model.reasons import ALLOCATION_WALLTIME_EXIT, EXIT_CODES, INTERRUPTED_EXIT, Reason, exit_code_of
@@ -20,6 +21,9 @@ from pilotwrap.model.report import (
 _INT = 2
 MAX_DETAIL = 1000
 """Characters of a sentence in the report; the whole one is in the run's own files."""
+
+MAX_NAMED = 10
+"""Nodes that are named; what all of them said is in the survey's answers."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,13 @@ def timeline(
         }
     ours = (TimelineEntry(at_s=round(at - began, 3), what=what) for what, at in found.items())
     return tuple(sorted((*ours, *more), key=lambda entry: entry.at_s))
+
+
+def set_aside(unfit: Sequence[UnfitNode]) -> tuple[TimelineEntry, ...]:
+    """Return which nodes the survey set aside, and why; so many of them by name as one report can bear."""
+    named = [f"{node.host} was set aside: {node.detail}"[:MAX_DETAIL] for node in unfit[:MAX_NAMED]]
+    more = [f"{len(unfit) - MAX_NAMED} more nodes were set aside"] if len(unfit) > MAX_NAMED else []
+    return tuple(TimelineEntry(at_s=0.0, what=what) for what in (*named, *more))
 
 
 def run_report(reports: Sequence[JobReport], end: RunEnd) -> RunReport:

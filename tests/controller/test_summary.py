@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from pilotwrap.model.allocation import UnfitNode
 from pilotwrap.model.errors import (
     BadInputError,
     CredentialError,
@@ -18,7 +19,7 @@ from pilotwrap.model.errors import (
 from pilotwrap.model.outcome import Outcome, RankOutcome, Usage
 from pilotwrap.model.reasons import EXIT_CODES, REASONS, Reason
 from pilotwrap.model.report import MAX_REPORT_BYTES, JobReport, RunReport, RunState
-from pilotwrap.run.summary import MAX_DETAIL, RunEnd, exit_code, refusal, run_report, timeline
+from pilotwrap.run.summary import MAX_DETAIL, RunEnd, exit_code, refusal, run_report, set_aside, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,3 +206,13 @@ def test_every_error_has_a_place_in_the_order() -> None:
     codes = {kind("x").exit_code for kind in PilotwrapError.__subclasses__() if kind.__module__.startswith("pilotwrap")}
     assert codes <= set(WORST_FIRST)
     assert set(EXIT_CODES) == set(get_args(Reason))
+
+
+def test_nodes_that_were_set_aside_are_named_in_the_timeline_and_never_crowd_the_report() -> None:
+    unfit = [UnfitNode(host=f"node{n}", reason="node-unusable", detail=f"it is {'ill ' * 999}") for n in range(1000)]
+    (first, *_, last) = set_aside(unfit)
+    assert first.what.startswith("node0 was set aside: it is ill")
+    assert last.what == "990 more nodes were set aside"
+    said = run_report([report()], RunEnd(timeline=set_aside(unfit)))
+    assert (len(said.timeline), len(said.jobs)) == (11, 1)
+    assert set_aside(()) == ()
