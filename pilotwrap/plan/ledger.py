@@ -1,7 +1,8 @@
 """What of the allocation is free: cores, memory and devices of each node, lent to jobs and given back. Pure values."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from pilotwrap.model.allocation import AllocationFacts
 from pilotwrap.model.base import Value
@@ -134,10 +135,17 @@ def lend(ledger: Ledger, shape: Shape) -> tuple[Ledger, Allotment | None]:
     Every node gives the same cores and devices, for a launch has one binding for all. A job that shares devices gets
     those that nobody holds for himself, and they stay free: whoever asks next may get them for himself.
     """
+    refused: set[_Part] = set()
     for first in ledger.free:
-        allotment = _share(ledger, shape, first)
+        part = _part(ledger, shape, first)
+        # many nodes have the same free: each would ask all others the same again
+        if part is None or part in refused:
+            continue
+        allotment = _share(ledger, shape, first, part)
         if allotment is not None:
             return take(ledger, allotment), allotment
+        if shape.nodes > 1:
+            refused.add(part)
     return ledger, None
 
 
@@ -183,24 +191,43 @@ def _listed(shape: Shape) -> bool:
     return not isinstance(shape.binding, str)
 
 
-def _share(ledger: Ledger, shape: Shape, first: str) -> Allotment | None:
-    """Return the share that begins with what a node has free; None: too few nodes can give it."""
+class _Part(NamedTuple):
+    """What a job would take of each of its nodes."""
+
+    cores: tuple[str, ...]
+    memory_mib: int
+    devices: tuple[Device, ...]
+
+
+def _part(ledger: Ledger, shape: Shape, first: str) -> _Part | None:
+    """Return the part that a job would get of a node; None: too little of it is free."""
     devices, (cores, memory) = _devices(ledger, shape, first), needs(ledger, shape, first)
     if devices is None or not 0 < cores <= len(ledger.free[first]):
         return None
-    taken = _cores(ledger, first, cores, devices)
-    hosts = tuple(
+    return _Part(_cores(ledger, first, cores, devices), memory, devices)
+
+
+def _share(ledger: Ledger, shape: Shape, first: str, part: _Part) -> Allotment | None:
+    """Return the share that has this part of each of its nodes; None: too few nodes can give it."""
+    cores, devices = set(part.cores), set(part.devices)
+    able = (
         host
         for host in (ledger.free if shape.nodes > 1 else (first,))
-        if memory <= ledger.memory_mib[host]
-        and set(taken) <= set(ledger.free[host])
-        and set(devices) <= set(ledger.devices[host])
-    )[: shape.nodes]
+        if part.memory_mib <= ledger.memory_mib[host]
+        and _has(ledger.free[host], part.cores, cores)
+        and _has(ledger.devices[host], part.devices, devices)
+    )
+    hosts = tuple(islice(able, shape.nodes))
     if len(hosts) < shape.nodes:
         return None
-    names = tuple(device.name for device in devices)
+    names = tuple(device.name for device in part.devices)
     shared = bool(names) and shape.gpu_sharing
-    return Allotment(hosts=hosts, cores=taken, memory_mib=memory, devices=names, shared=shared)
+    return Allotment(hosts=hosts, cores=part.cores, memory_mib=part.memory_mib, devices=names, shared=shared)
+
+
+def _has(free: tuple[Thing, ...], wanted: tuple[Thing, ...], as_set: set[Thing]) -> bool:
+    """Tell whether all that is wanted is free; most often it is the beginning of it, which is seen at once."""
+    return free[: len(wanted)] == wanted or (len(wanted) <= len(free) and as_set <= set(free))
 
 
 def _devices(ledger: Ledger, shape: Shape, host: str) -> tuple[Device, ...] | None:

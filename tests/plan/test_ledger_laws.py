@@ -274,3 +274,23 @@ def test_a_job_that_names_its_cpus_has_the_node_for_itself() -> None:
     ledger, allotment = lend(ledger_of(alike(node())), spec)
     assert allotment is not None
     assert (allotment.cores, slots(ledger, job(cpus_per_rank=1))) == (("0", "1", "2", "3"), 0)
+
+
+class Counting(dict[str, int]):
+    """A mapping that counts how often it is asked."""
+
+    asked = 0
+
+    def __getitem__(self, host: str) -> int:
+        self.asked += 1
+        return super().__getitem__(host)
+
+
+@pytest.mark.parametrize(("nodes", "is_lent"), [(100, True), (101, False), (200, False)])
+def test_alike_nodes_are_not_each_asked_for_all_others(nodes: int, *, is_lent: bool) -> None:
+    """On the square of a thousand nodes one look would take a second."""
+    hosts = [f"n{number}" for number in range(200)]
+    ledger, _ = lend(ledger_of(alike(node(given=allocation(hosts)))), job(nodes=100))
+    counting = Counting(ledger.memory_mib)
+    _, allotment = lend(ledger.model_copy(update={"memory_mib": counting}), job(nodes=nodes))
+    assert (allotment is not None, 0 < counting.asked <= 2 * len(hosts)) == (is_lent, True)
