@@ -137,7 +137,7 @@ def lend(ledger: Ledger, shape: Shape) -> tuple[Ledger, Allotment | None]:
     """
     refused: set[_Part] = set()
     for first in ledger.free:
-        part = _part(ledger, shape, first)
+        part = _part(ledger, shape, first) if ledger.free[first] else None
         # many nodes have the same free: each would ask all others the same again
         if part is None or part in refused:
             continue
