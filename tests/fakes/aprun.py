@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import NoReturn
 
+import nodes
 from ranks import Application, block, refuse
 from words import last, options, spellings
 
@@ -52,18 +53,21 @@ def main() -> int:
     if not command:
         refuse("aprun: no application was named", 1)
     granted = _numbers(os.environ["COBALT_PARTNAME"])
-    nodes = _numbers(last(found, "nodes")) or granted
+    numbers = _numbers(last(found, "nodes")) or granted
     size = int(last(found, "pes", "1"))
     each = int(last(found, "per-node", str(size)))
-    if not set(nodes) <= set(granted) or size > each * len(nodes):
+    hosts = [f"nid{number:05}" for number in numbers]
+    # what one aprun holds no other gets, however little of it the first one uses
+    free = set(numbers) <= set(granted) and nodes.taken_now(nodes.Wish(hosts, len(hosts), alone=True))
+    if not free or size > each * len(hosts):
         refuse("apsched: claim exceeds reservation's node-count", 1)  # the wording is from memory
-    if size != each * len(nodes):
+    if size != each * len(hosts):
         refuse(f"aprun: this stand-in takes as many ranks as nodes and -N make, not {size}", 1)
 
     def env(rank: int, _local: int, _size: int, _node: int) -> dict[str, str]:
         return {"ALPS_APP_PE": str(rank), "ALPS_APP_ID": "7", "ALPS_APP_DEPTH": last(found, "depth", "1")}
 
-    application = Application("aprun", block([f"nid{n:05}" for n in nodes], each, env), command, FORWARDED)
+    application = Application("aprun", block(hosts, each, env), command, FORWARDED)
     code = application.wait(one_fails_all=False)
     bad = sorted(set(application.codes.values()) - {0}, reverse=True)[:4]
     if "quiet" not in found and bad:

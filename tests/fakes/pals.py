@@ -65,7 +65,8 @@ def main() -> int:
     binding = last(found, "cpu-bind", "none").removeprefix("verbose,")
     if not binding.startswith(BINDINGS):
         refuse(f"mpiexec: invalid cpu-bind '{binding}'", 1)
-    hosts, size, each = _hosts(last(found, "hosts")), int(last(found, "np", "1")), int(last(found, "ppn", "0"))
+    listed = last(found, "hosts") or _of_file(last(found, "hostfile"))
+    hosts, size, each = _hosts(listed), int(last(found, "np", "1")), int(last(found, "ppn", "0"))
     if not each or size != each * len(hosts):
         refuse(f"mpiexec: this stand-in takes as many ranks as hosts and --ppn make, not {size}", 1)
 
@@ -82,6 +83,12 @@ def main() -> int:
             said = f"died from signal {ended - 128}" if ended > 128 else f"exited with code {ended}"
             sys.stderr.write(f"{hosts[rank // each]}: rank {rank} {said}\n")
     return code
+
+
+def _of_file(path: str) -> str:
+    """Return the hosts of a file: one a line, without comments and blank lines, and nothing else on a line."""
+    lines = [line.partition("#")[0].strip() for line in Path(path).read_text().splitlines()] if path else []
+    return ",".join(filter(None, lines))
 
 
 def _hosts(listed: str) -> list[str]:

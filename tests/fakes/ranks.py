@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 CALLS = "FAKE_CALLS"
+DEAD = "FAKE_DEAD"
+"""Names the node on which nothing starts."""
+
 TEARDOWN_S = 5.0
 """Between TERM and KILL of the ranks that are left (Flux's 5 s; the others do not say)."""
 
@@ -100,6 +103,8 @@ class Application:
 def _start(rank: Rank, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start a rank in a session of its own, as a daemon on its node would, and where we may under its host's name."""
     named = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', rank.host] if os.geteuid() == 0 else []
-    env = {**{name: value for name, value in os.environ.items() if name != CALLS}, **rank.env}
+    env = {**{name: value for name, value in os.environ.items() if not name.startswith("FAKE_")}, **rank.env}
+    if rank.host == os.environ.get(DEAD):
+        argv = ("false",)
     stdin = None if rank.number == 0 else subprocess.DEVNULL
     return subprocess.Popen([*named, *argv], env=env, stdin=stdin, start_new_session=True)

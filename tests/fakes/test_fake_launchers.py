@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pilotwrap.detect.node import node_facts
+from pilotwrap.host.observe import snapshot
+from pilotwrap.model.snapshot import Snapshot
 
 FOLDER = Path(__file__).parent
 PILOTWRAP = (sys.executable, "-m", "pilotwrap")
@@ -31,7 +35,9 @@ class Site:
     launcher: str
     variables: Mapping[str, str]
     script_on: str
-    nodes: tuple[str, str] = ("node1", "node2")
+    nodes: tuple[str, ...] = ("node1", "node2")
+    fakes: Mapping[str, str] = field(default_factory=dict)
+    """What the stand-in is told of the nodes."""
 
 
 SITES = {
@@ -47,7 +53,7 @@ SITES = {
 class Run:
     """One `pilotwrap run` of a spec at such a site."""
 
-    def __init__(self, site: Site, home: Path, spec: Mapping[str, object]) -> None:
+    def __init__(self, site: Site, home: Path, spec: Mapping[str, object] | list[dict[str, object]]) -> None:
         self.home, self.site = home, site
         (home / "nodefile").write_text("".join(f"{node}\n" for node in site.nodes))
         (home / "job.json").write_text(json.dumps(spec))
@@ -65,13 +71,15 @@ class Run:
         (self.home / "bin").mkdir()
         for name in names:
             path = self.home / "bin" / name
-            line = f'FAKE_CALLS={self.home}/calls exec {sys.executable} {FOLDER}/{PROGRAMS[name]}.py "$@"'
+            told = {"FAKE_CALLS": f"{self.home}/calls", "FAKE_HELD": f"{self.home}/held", **self.site.fakes}
+            words = " ".join(f"{name}={value}" for name, value in told.items())
+            line = f'{words} exec {sys.executable} {FOLDER}/{PROGRAMS[name]}.py "$@"'
             path.write_text(f"#!/bin/sh\n{line}\n")
             path.chmod(0o755)
 
-    def end(self) -> tuple[int, Mapping[str, Any]]:
+    def end(self, patience_s: float = 60) -> tuple[int, Mapping[str, Any]]:
         """Wait for its end and return the code and the report."""
-        code = self.process.wait(60)
+        code = self.process.wait(patience_s)
         text = (self.home / "out").read_text()
         assert text, self.words
         report: Mapping[str, Any] = json.loads(text)
@@ -160,3 +168,74 @@ def test_a_job_that_is_not_for_this_host_alone_goes_through_the_launcher(tmp_pat
     code, _ = run.end()
     assert code == 0, run.words
     assert run.printed == ["0 0 2 node1", "1 1 2 node1"], "the launch node gets no ranks"
+
+
+CORES = len(node_facts(Snapshot.model_validate(snapshot(asked=False))).cpus.cores)
+"""What this host shows, and so each node that is played here."""
+
+SPAN = 'began=$(date +%s%N); sleep 0.2; echo "$(hostname) $(taskset -pc $$ | cut -d: -f2) $began $(date +%s%N)"'
+"""Its node, its CPUs, and when it held them."""
+
+
+def together(spans: list[tuple[int, int]]) -> int:
+    """Return how many of these ran at a time at most."""
+    return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+
+
+def held(run: Run) -> Mapping[str, list[tuple[str, int, int]]]:
+    """Return who held which CPUs of each node, and when."""
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for line in run.printed:
+        host, cpus, begin, end = line.split()
+        found.setdefault(host, []).append((cpus, int(begin), int(end)))
+    return found
+
+
+def test_fifty_small_jobs_fill_four_nodes_of_a_flux_instance_side_by_side(tmp_path: Path) -> None:
+    """Their begin and end are the payload's own words: no core is ever held twice."""
+    nodes = ("node1", "node2", "node3", "node4")
+    site = replace(SITES["flux"], nodes=nodes, fakes={"FAKE_NODES": ",".join(nodes), "FAKE_CORES": str(CORES)})
+    jobs = [spec(SPAN, mode="copies", nodes=1, ranks_per_node=1) for _ in range(50)]
+    run = Run(site, tmp_path, jobs)
+    code, report = run.end(150)
+    assert (code, report["reason"]) == (0, "ok"), run.words
+    on = held(run)
+    assert (sum(map(len, on.values())), set(on)) == (50, set(nodes))
+    for spans in on.values():
+        assert together([(begin, end) for _, begin, end in spans]) <= CORES
+        for cpus in {cpus for cpus, _, _ in spans}:
+            assert together([(begin, end) for its, begin, end in spans if its == cpus]) == 1
+    launches = [call["argv"] for call in run.calls][1:]
+    assert len(launches) == sum(len(spans) for node, spans in on.items() if node != "node1"), "the own node needs none"
+    if CORES > 1:
+        assert all("--cores=1" in argv and "--exclusive" not in argv for argv in launches)
+        assert max(together([(begin, end) for _, begin, end in spans]) for spans in on.values()) > 1, "side by side"
+
+
+def test_whole_nodes_and_parts_of_nodes_take_turns_in_flux(tmp_path: Path) -> None:
+    site = replace(SITES["flux"], fakes={"FAKE_CORES": str(CORES)})
+    jobs = [spec(SPAN, nodes=1, ranks_per_node=1, cpus_per_rank=cores) for cores in (1, CORES, 1, CORES, 1)]
+    run = Run(site, tmp_path, jobs)
+    code, report = run.end()
+    assert (code, report["reason"]) == (0, "ok"), run.words
+    assert len(run.printed) == 5
+
+
+@pytest.mark.parametrize("name", ["aprun", "jsrun"])
+def test_jobs_get_whole_nodes_one_after_the_other_where_the_launcher_shares_none(name: str, tmp_path: Path) -> None:
+    run = Run(SITES[name], tmp_path, [spec(SPAN, mode="copies", nodes=1, ranks_per_node=1) for _ in range(5)])
+    code, report = run.end()
+    assert (code, report["reason"]) == (0, "ok"), run.words
+    on = held(run)
+    assert sorted(on) == list(SITES[name].nodes)
+    assert all(together([(begin, end) for _, begin, end in spans]) == 1 for spans in on.values())
+
+
+@pytest.mark.parametrize("name", sorted(SITES))
+def test_a_node_that_does_not_answer_gets_no_rank(name: str, tmp_path: Path) -> None:
+    dead, other = SITES[name].nodes if name == "jsrun" else reversed(SITES[name].nodes)
+    run = Run(replace(SITES[name], fakes={"FAKE_DEAD": dead}), tmp_path, spec(TELL, nodes=1))
+    code, _ = run.end()
+    assert code == 0, run.words
+    assert run.printed == [f"{rank} {rank} 2 {other}" for rank in range(2)]
+    assert (name == "jsrun") == ("--erf_input" in run.calls[1]["argv"])
