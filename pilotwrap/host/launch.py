@@ -43,6 +43,7 @@ class Launch:
 
     `session`: "new", "inherit", or "group" (a process group of its own in the caller's session). `dies_with_parent`:
     the kernel kills it when the caller dies. `deaf`: it ignores whoever asks for its end, and so does what it starts.
+    `wakes_without_parent`: when the caller dies the kernel lets it go on, if somebody has stopped it.
     """
 
     def __init__(self, argv: "List[str]", env: "Dict[str, str]") -> None:
@@ -55,6 +56,7 @@ class Launch:
         self.user: "Optional[User]" = None
         self.cgroup = ""
         self.dies_with_parent = False
+        self.wakes_without_parent = False
         self.deaf = False
 
 
@@ -131,6 +133,8 @@ def _set_up(launch: Launch, doing: "List[str]") -> None:
     if launch.dies_with_parent:
         # last: a change of user takes it back
         subreaper.die_with_parent(_signal.SIGKILL)
+    elif launch.wakes_without_parent:
+        subreaper.die_with_parent(_signal.SIGCONT)
 
 
 def enter_cgroup(folder: str) -> None:
