@@ -5,12 +5,14 @@ if TYPE_CHECKING:
     from typing import Iterable, Set
 
 
-def numbers(text: str) -> "Set[int]":
-    """Return the CPUs of a list; what is no list is a `ValueError`."""
+def numbers(text: str, most: int = 1 << 20) -> "Set[int]":
+    """Return the CPUs of a list; what is no list, or has one above `most`, is a `ValueError`."""
     found: "Set[int]" = set()
     for part in text.strip().split(","):
         if part:
             first, _, last = part.partition("-")
+            if int(last or first) > most:
+                raise ValueError("no CPU has the number " + (last or first)[:20])
             found.update(range(int(first), int(last or first) + 1))
     return found
 

@@ -7,14 +7,14 @@ import time
 
 from pilotwrap.host import subreaper, ward, wire
 from pilotwrap.host.cgroup import Cgroup
-from pilotwrap.host.launch import LaunchError, start
-from pilotwrap.host.sink import Sink
+from pilotwrap.host.drains import Drains
+from pilotwrap.host.launch import NO_SUCH_DEVICE, LaunchError, start
 from pilotwrap.host.wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Dict, NoReturn, Optional, Set, Tuple
+    from typing import Dict, NoReturn, Optional, Tuple
 
     from pilotwrap.host.inmates import Inmates
     from pilotwrap.host.launch import Launch
@@ -47,8 +47,7 @@ class Keeper:
         self._report = report
         self._wakeup = Wakeup([_signal.SIGCHLD])
         self._poll = select.poll()
-        self._ended: "Set[int]" = set()
-        self._sinks: "Dict[int, Sink]" = {}
+        self._drains = Drains()
         self._said = bytearray()
         self._timed_out = False
         self._beat_at = 0.0
@@ -80,6 +79,7 @@ class Keeper:
         launch = self._spawn.launch
         if self._spawn.wall_s < 0 or self._spawn.grace_s < 0:
             raise LaunchError(22, "keep a negative time")
+        self._promised()
         self._cgroup = Cgroup(cgroup_base, os.getpid())
         launch.cgroup = self._cgroup.folder
         stdin, lifeline = self._input()
@@ -93,8 +93,17 @@ class Keeper:
                 os.close(fd)
         granted: "Dict[str, object]" = {"pid_namespace": self._inmates is not None, "why": self._why or None}
         self._say({"event": "started", "id": self._spawn.id, "pid": self._ward.pid, **granted})
-        for fd in (self._lifeline, self._wakeup.fd, *self._sinks):
+        for fd in (self._lifeline, self._wakeup.fd, *self._drains.fds):
             self._poll.register(fd, select.POLLIN)
+
+    def _promised(self) -> None:
+        """Compare the devices that the payload was promised with those that are here now."""
+        if self._spawn.devices:
+            from pilotwrap.host import promise
+
+            trouble = promise.broken(self._spawn.devices, self._spawn.environment)
+            if trouble:
+                raise LaunchError(NO_SUCH_DEVICE, "give it its devices (%s)" % trouble)
 
     def _enclosed(self, launch: "Launch", lifeline: int) -> "Optional[Inmates]":
         """Start it in a namespace of its own; none where that is refused, and why is kept."""
@@ -137,13 +146,9 @@ class Keeper:
                 return inherited
             return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            sink = Sink(path, self._spawn.output_cap)
+            return self._drains.open(path, self._spawn.output_cap)
         except OSError as error:
             raise LaunchError(error.errno or 5, "open the output file " + path) from error
-        read, write = os.pipe()
-        os.set_blocking(read, False)
-        self._sinks[read] = sink
-        return write
 
     def _loop(self, since: float) -> None:
         assert self._ward is not None  # noqa: S101 - set by _begin
@@ -172,8 +177,9 @@ class Keeper:
         return int(max(0.0, min(due)) * 1000) + 1 if due else None
 
     def _hear(self, fd: int) -> None:
-        if fd in self._sinks:
-            self._drain(fd)
+        if fd in self._drains.fds:
+            if not self._drains.take(fd):
+                self._poll.unregister(fd)
         elif fd == self._lifeline:
             self._obey()
         elif self._inmates is not None and fd == self._inmates.fd:
@@ -181,16 +187,6 @@ class Keeper:
                 self._poll.unregister(fd)
         else:
             self._wakeup.arrived()
-
-    def _drain(self, fd: int) -> bool:
-        """Take what is there; false at the end of it, which a payload that lives on may have reached already."""
-        data = os.read(fd, 65536)
-        if data:
-            self._sinks[fd].feed(data)
-        elif fd not in self._ended:
-            self._ended.add(fd)
-            self._poll.unregister(fd)
-        return bool(data)
 
     def _obey(self) -> None:
         """Do what the starter says: lines of `SIGNAL GRACE`; its end is our order to end."""
@@ -209,13 +205,8 @@ class Keeper:
     def _tell_exit(self, begun: float, since: float) -> None:
         assert self._ward is not None  # noqa: S101 - set by _begin
         wall_s = time.monotonic() - since
-        cut = 0
-        note = "its init ended before it" if self._inmates is not None and self._inmates.lost else ""
-        for fd, sink in self._sinks.items():
-            self._empty(fd)
-            sink.close()
-            cut += sink.cut
-            note = note or sink.refusal
+        self._drains.close()
+        note = "its init ended before it" if self._inmates is not None and self._inmates.lost else self._drains.refusal
         contained = "cgroup" if self._cgroup.folder else "subreaper" if self._subreaper else "group"
         contained = contained if self._inmates is None else "namespace"
         self._cgroup.remove_soon()
@@ -233,22 +224,13 @@ class Keeper:
                 "exit_code": ward.exit_code(self._ward.status),
                 "signal": ward.end_signal(self._ward.status),
                 "timed_out": self._timed_out,
-                "cut": cut,
+                "cut": self._drains.cut,
                 "left": self._ward.left,
                 "contained": contained,
                 "note": note or None,
                 "usage": usage,
             }
         )
-
-    def _empty(self, fd: int) -> None:
-        # what a pipe can hold and no more: one who was never ours may hold its other end and go on writing
-        try:
-            for _ in range(64):
-                if not self._drain(fd):
-                    return
-        except BlockingIOError:
-            return
 
     def _fail(self, error: LaunchError) -> None:
         self._say(failure(self._spawn.id, error))

@@ -23,6 +23,10 @@ ASKING = (
 RESET = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, *ASKING)
 
 
+# ENODEV: what was promised is not here. Neither execve(2) nor open(2) of a file gives it.
+NO_SUCH_DEVICE = 19
+
+
 class User:
     """Whose rights a process gets; needs root."""
 
@@ -120,7 +124,10 @@ def _set_up(launch: Launch, doing: "List[str]") -> None:
         enter_cgroup(launch.cgroup)
     if launch.cpus:
         doing[0] = "bind to the CPUs " + launch.cpus
-        os.sched_setaffinity(0, cpulist.numbers(launch.cpus))
+        promised = cpulist.numbers(launch.cpus)
+        os.sched_setaffinity(0, promised)
+        if os.sched_getaffinity(0) != promised:
+            raise LaunchError(NO_SUCH_DEVICE, doing[0])
     for target, fd in enumerate(launch.fds):
         if fd != target:
             os.dup2(fd, target)

@@ -1,20 +1,24 @@
 """The devices that a rank was promised, compared with those that it got on its node."""
 
-from pilotwrap.host import pci, wire
+from pilotwrap.host import pci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional
+    from typing import Callable, Dict, List, Optional
 
 
-def broken(binding: "Dict[str, object]", place: "Callable[[str], str]") -> str:
-    """Return what of a binding's devices differs from what is here; nothing if all is as promised."""
+def broken(binding: "Dict[str, List[str]]", environment: "Dict[str, str]") -> str:
+    """Return what of a binding's devices differs from what is here; nothing if all is as promised.
+
+    `environment` may name a root for the kernel's files (PILOTWRAP_SYSROOT).
+    """
+    place = pci.place_below(environment.get(pci.SYSROOT, ""))
     got: "Dict[str, str]" = {}
-    counted = wire.texts(binding, "counted")
-    for address in wire.texts(binding, "devices") + counted:
+    counted = binding["counted"]
+    for address in binding["devices"] + counted:
         if address not in got:
             got[address] = _trouble(address, place)
-    for address in wire.texts(binding, "devices"):
+    for address in binding["devices"]:
         if got[address]:
             return "promised the device %s, but %s" % (address, got[address])
     for address in counted:

@@ -5,14 +5,16 @@ import select
 import sys
 import time
 
-from pilotwrap.host import cpulist, descendants, pci, promise, spawn, subreaper, ward, wire
+from pilotwrap.host import cpulist, descendants, spawn, subreaper, ward, wire
 from pilotwrap.host.launch import Launch, LaunchError, own_environment, start
 from pilotwrap.host.wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Callable, Dict, List, Optional
+    from typing import Dict, List, Optional, Set, Tuple
+
+    from pilotwrap.host.drains import Drains
 else:
     import _signal
 
@@ -22,6 +24,15 @@ LAUNCHER_EXIT = 122
 
 # Beats come every 2 s; a busy node or launcher may lose a few.
 BEAT_MISSED_S = 15.0
+
+# Bytes of a file that is meant to be read (a guess).
+OUTPUT_MOST = 1 << 40
+
+# Linux counts no more (MAXSMP's NR_CPUS).
+CPUS_MOST = 8192
+
+# A day (a guess): longer than any allocation's own grace.
+GRACE_MOST_S = 86400
 
 # A plan for a node of hundreds of ranks, each with its environment.
 FILE_MOST = 16 << 20
@@ -44,27 +55,41 @@ class Rank:
         self.size = _set(wire.texts(order, "size"), environment)
         self.host = _set(wire.texts(order, "host"), environment) or os.uname().nodename
         self.results = wire.text(order, "results", "")
+        self.begun = wire.text(order, "begun", "")
+        self.environment = environment
+        self._names = {kind: wire.texts(order, kind) for kind in ("rank", "local_rank")}
 
-    def check(self, order: "Dict[str, object]") -> None:
+    def check(self) -> None:
         """Raise `UnfitError` when the launcher did not say which rank this is."""
-        for kind in ("rank", "local_rank"):
-            if not getattr(self, kind).isdigit():
-                raise UnfitError("launcher", "no %s: none of %s is set" % (kind, " ".join(wire.texts(order, kind))))
+        for kind, names in self._names.items():
+            if not _is_number(getattr(self, kind)):
+                raise UnfitError("launcher", "no %s: none of %s is set to a number" % (kind, " ".join(names)))
 
-    def tell(self, code: "Optional[int]", number: "Optional[int]", reason: "Optional[str]", detail: str) -> None:
-        """Leave a word about an end that is not exit 0, if there is a folder for it."""
+    def mark(self) -> None:
+        """Let the controller see that the launcher has begun, where it asked for that: rank 0 does it for all."""
+        if self.begun and int(self.rank) == 0:
+            try:
+                os.close(os.open(wire.raw(self.begun), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                _say("cannot write %s: %s" % (self.begun, error.strerror))
+
+    def tell(self, code: "Optional[int]", **more: object) -> None:
+        """Leave a word about an end that is not exit 0, if there is a folder for it; `more` are other keys of it."""
         if not self.results:
             return
         result: "Dict[str, object]" = {
-            "rank": int(self.rank) if self.rank.isdigit() else None,
-            "local_rank": int(self.local_rank) if self.local_rank.isdigit() else None,
+            "rank": int(self.rank) if _is_number(self.rank) else None,
+            "local_rank": int(self.local_rank) if _is_number(self.local_rank) else None,
             "host": self.host,
             "exit_code": code,
-            "signal": number,
-            "reason": reason,
-            "detail": detail,
+            "signal": None,
+            "reason": None,
+            "detail": "",
+            "ended_by": "",
+            "left": 0,
         }
-        name = self.rank if self.rank.isdigit() else "unknown-%s-%d" % (self.host, os.getpid())
+        result.update(more)
+        name = self.rank if _is_number(self.rank) else "unknown-%s-%d" % (self.host, os.getpid())
         path = self.results + "/rank-" + name + ".json"
         try:
             fd = os.open(wire.raw(path + ".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -76,26 +101,37 @@ class Rank:
 
 
 def main(path: str) -> int:
-    """Run the rank that FILE describes; its exit code, or 128 + N for a signal, 121 for a false binding."""
+    """Run the rank that FILE describes; its exit code, or 128 + N for a signal, 121 for a false binding.
+
+    Where the file asks for that, a bad end is made a signal's for launchers that take no notice of a code.
+    """
     try:
         order = _order(path)
         environment = own_environment()
         rank = Rank(order, environment)
-        grace_s = wire.number(order, "grace_s", spawn.GRACE_S)
-        launch = _launch(order, environment)
-        bindings = wire.mappings(order, "bindings")
-    except (OSError, wire.GarbledError) as error:
+        payload = Payload(order, environment)
+        bindings = [Promise(one) for one in wire.mappings(order, "bindings")]
+    except (OSError, ValueError) as error:
         _say("cannot use %s: %s" % (path, error))
         return LAUNCHER_EXIT
+    code = _be(rank, payload, bindings)
+    if code and payload.fail_by == "signal":
+        sys.stderr.flush()
+        os.kill(os.getpid(), _signal.SIGKILL)
+    return code
+
+
+def _be(rank: Rank, payload: "Payload", bindings: "List[Promise]") -> int:
     try:
-        rank.check(order)
-        launch.env.update(_bound(bindings, rank, pci.place_below(environment.get(pci.SYSROOT, ""))))
+        rank.check()
+        rank.mark()
+        payload.launch.env.update(_bound(bindings, rank))
+        return _run(payload, rank)
     except UnfitError as error:
         code = BINDING_EXIT if error.reason == "binding" else LAUNCHER_EXIT
-        rank.tell(code, None, error.reason, str(error))
+        rank.tell(code, reason=error.reason, detail=str(error))
         _say(str(error))
         return code
-    return _run(launch, rank, grace_s)
 
 
 def _order(path: str) -> "Dict[str, object]":
@@ -105,35 +141,70 @@ def _order(path: str) -> "Dict[str, object]":
     return order
 
 
-def _launch(order: "Dict[str, object]", environment: "Dict[str, str]") -> Launch:
-    launch = Launch(wire.texts(order, "argv"), spawn.environment_of(order, environment))
-    launch.cwd = wire.text(order, "cwd", "")
-    return launch
+class Payload:
+    """What a rank runs and how it is ended, as its file says; a wrong value is a `ValueError`."""
+
+    def __init__(self, order: "Dict[str, object]", environment: "Dict[str, str]") -> None:
+        self.launch = Launch(wire.texts(order, "argv"), spawn.environment_of(order, environment))
+        self.launch.cwd = wire.text(order, "cwd", "")
+        self.launch.dies_with_parent = True
+        self.grace_s = wire.number(order, "grace_s", spawn.GRACE_S)
+        if not 0 <= self.grace_s <= GRACE_MOST_S:
+            raise wire.GarbledError("grace_s must be 0 to %d, not %r" % (GRACE_MOST_S, self.grace_s))
+        self.fail_by = wire.text(order, "fail_by", "code")
+        self.output = wire.text(order, "output", "")
+        cap = wire.number(order, "output_cap", spawn.OUTPUT_CAP)
+        if not 0 <= cap <= OUTPUT_MOST or self.fail_by not in ("code", "signal"):
+            raise wire.GarbledError("output_cap %r, fail_by %r" % (cap, self.fail_by))
+        self.output_cap = int(cap)
+        for text in (self.launch.cwd, self.output, wire.text(order, "results", ""), wire.text(order, "begun", "")):
+            if b"\0" in wire.raw(text):
+                raise wire.GarbledError("not a path: %r" % text)
 
 
-def _bound(bindings: "List[Dict[str, object]]", rank: Rank, place: "Callable[[str], str]") -> "Dict[str, str]":
+class Promise:
+    """What one local rank was promised; a wrong value is a `ValueError`."""
+
+    def __init__(self, binding: "Dict[str, object]") -> None:
+        self.local_rank = wire.number(binding, "local_rank")
+        self.cpus = wire.text(binding, "cpus", "")
+        given = wire.mapping(binding, "env")
+        self.env = {name: wire.text(given, name) for name in given}
+        self.devices = spawn.devices_of(binding)
+        if any("/" in one or "\0" in one for found in self.devices.values() for one in found):
+            raise wire.GarbledError("not addresses: %r" % (self.devices,))
+        self.promised = cpulist.numbers(self.cpus, CPUS_MOST)
+
+
+def _bound(bindings: "List[Promise]", rank: Rank) -> "Dict[str, str]":
     """Bind this process as promised, and return what its environment gets for it."""
-    mine = [binding for binding in bindings if wire.number(binding, "local_rank") == int(rank.local_rank)]
+    mine = [binding for binding in bindings if binding.local_rank == int(rank.local_rank)]
     if bindings and not mine:
         raise UnfitError("binding", "local rank %s: the plan has no binding for it" % rank.local_rank)
     env = {"PILOTWRAP_RANK": rank.rank, "PILOTWRAP_LOCAL_RANK": rank.local_rank}
     if rank.size:
         env["PILOTWRAP_SIZE"] = rank.size
     for binding in mine:
-        bind(wire.text(binding, "cpus", ""))
-        trouble = promise.broken(binding, place)
-        if trouble:
-            raise UnfitError("binding", trouble)
-        given = wire.mapping(binding, "env")
-        env.update({name: wire.text(given, name) for name in given})
+        bind(binding.cpus, binding.promised)
+        _look_for(binding.devices, rank)
+        env.update(binding.env)
     return env
 
 
-def bind(cpus: str) -> None:
+def _look_for(devices: "Dict[str, List[str]]", rank: Rank) -> None:
+    """Raise `UnfitError` if these devices are not here as they were promised."""
+    if devices:
+        from pilotwrap.host import promise  # files that most ranks need not open
+
+        trouble = promise.broken(devices, rank.environment)
+        if trouble:
+            raise UnfitError("binding", trouble)
+
+
+def bind(cpus: str, promised: "Set[int]") -> None:
     """Set this process's CPUs, and raise `UnfitError` if those it got are not those promised."""
     if not cpus:
         return
-    promised = cpulist.numbers(cpus)
     refusal = ""
     try:
         os.sched_setaffinity(0, promised)
@@ -144,40 +215,60 @@ def bind(cpus: str) -> None:
         raise UnfitError("binding", "promised the CPUs %s, got %s%s" % (cpus, cpulist.written(got), refusal))
 
 
-def _run(launch: Launch, rank: Rank, grace_s: float) -> int:
+def _run(payload: Payload, rank: Rank) -> int:
     subreaper.become()
     wakeup = Wakeup([_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP])
+    drains = None
+    if payload.output:
+        from pilotwrap.host.drains import Drains  # files that most ranks need not open
+
+        drains = Drains()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    launch.fds = (null, 1, 2)
+    payload.launch.fds = (null, *_outputs(payload, rank, drains))
     try:
-        pid = start(launch)
+        pid = start(payload.launch)
     except LaunchError as error:
         refused = 127 if error.errno == 2 else 126  # noqa: PLR2004 - ENOENT, and the codes that shells give
         detail = "cannot %s: %s" % (error.what, error.strerror)
-        rank.tell(refused, None, None, detail)
+        rank.tell(refused, detail=detail)
         _say(detail)
         return refused
+    for fd in payload.launch.fds[1:]:
+        if fd > 2:  # noqa: PLR2004 - ours, not the inherited ones
+            os.close(fd)
     kept = ward.Ward(pid, reach="below")
-    ended_by = _watch(kept, wakeup, grace_s)
+    ended_by = _watch(kept, wakeup, payload.grace_s, drains)
+    if drains:
+        drains.close()
     code, number = ward.exit_code(kept.status), ward.end_signal(kept.status)
     if code != 0:
-        detail = "%s; %d left behind" % (ended_by, kept.left) if kept.left else ended_by
-        rank.tell(code, number, None, detail)
+        rank.tell(code, signal=number, ended_by=ended_by, left=kept.left)
     return code if code is not None else 128 + (number or _signal.SIGKILL)
 
 
-def _watch(kept: ward.Ward, wakeup: Wakeup, grace_s: float) -> str:
+def _outputs(payload: Payload, rank: Rank, drains: "Optional[Drains]") -> "Tuple[int, int]":
+    """Return where the payload's words go: to the launcher, or into files of this rank's own."""
+    if drains is None:
+        return 1, 2
+    base = payload.output + "/" + rank.rank
+    try:
+        return drains.open(base + ".out", payload.output_cap), drains.open(base + ".err", payload.output_cap)
+    except OSError as error:
+        raise UnfitError("environment", "cannot write %s: %s" % (base, error.strerror)) from error
+
+
+def _watch(kept: ward.Ward, wakeup: Wakeup, grace_s: float, drains: "Optional[Drains]") -> str:
     """Wait for the payload's end, or bring it about; who ended it, if not itself."""
     ended_by = ""
     lifeline = Lifeline()
     poll = select.poll()
-    for fd in [wakeup.fd, *lifeline.fds]:
+    for fd in [wakeup.fd, *lifeline.fds, *(drains.fds if drains else [])]:
         poll.register(fd, select.POLLIN)
     while not kept.gone:
         for fd, _what in poll.poll(_sooner_ms(kept.wait_s(), lifeline.wait_s())):
             if fd == wakeup.fd:
                 ended_by = _passed_on(kept, wakeup, grace_s, ended_by)
-            elif not lifeline.read():
+            elif not (drains.take(fd) if drains and fd in drains.fds else lifeline.read()):
                 poll.unregister(fd)
         if lifeline.cut() and not kept.ending:
             ended_by = ended_by or "the head is gone"
@@ -245,5 +336,9 @@ def _set(names: "List[str]", environment: "Dict[str, str]") -> str:
     return next((environment[name] for name in names if environment.get(name)), "")
 
 
+def _is_number(text: str) -> bool:
+    return 0 < len(text) < 10 and all("0" <= digit <= "9" for digit in text)  # noqa: PLR2004 - what all interfaces hold
+
+
 def _say(text: str) -> None:
-    print("pilotwrap shim: " + text, file=sys.stderr)
+    print("pilotwrap shim: " + text.replace("\n", " "), file=sys.stderr)

@@ -5,7 +5,7 @@ from pilotwrap.host.launch import Launch, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Optional
+    from typing import Dict, List, Optional
 
 SESSIONS = {"new": "new", "inherit": "inherit", "child": "group"}
 STDINS = ("null", "lifeline", "inherit")
@@ -36,6 +36,8 @@ class Spawn:
         self.stdout = wire.text(order, "stdout", "")
         self.stderr = wire.text(order, "stderr", "")
         self.output_cap = int(wire.number(order, "output_cap", OUTPUT_CAP))
+        self.devices = devices_of(order)
+        self.environment = environment
         self.wall_s = wire.number(order, "wall_s", 0.0)
         self.grace_s = wire.number(order, "grace_s", GRACE_S)
 
@@ -48,6 +50,12 @@ def environment_of(order: "Dict[str, object]", environment: "Dict[str, str]") ->
     given = wire.mapping(order, "env")
     chosen.update({name: wire.text(given, name) for name in given})
     return chosen
+
+
+def devices_of(order: "Dict[str, object]") -> "Dict[str, List[str]]":
+    """Return which devices were promised, as `promise.broken` takes them; nothing where none were."""
+    found = {key: wire.texts(order, key) for key in ("devices", "counted")}
+    return found if any(found.values()) else {}
 
 
 def user_of(order: "Dict[str, object]") -> "Optional[User]":

@@ -43,7 +43,7 @@ SHIM = (
 
 BINDING = ("local_rank", "cpus", "env", "devices", "counted")
 
-RESULT = ("rank", "local_rank", "host", "exit_code", "signal", "reason", "detail", "ended_by")
+RESULT = ("rank", "local_rank", "host", "exit_code", "signal", "reason", "detail", "ended_by", "left")
 
 SNAPSHOT = (
     *("schema", "version", "taken_at", "host", "python", "system", "uid", "cwd", "ancestors", "variables"),

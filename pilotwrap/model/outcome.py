@@ -26,6 +26,9 @@ class RankOutcome(Value):
     signal: int | None
     reason: Reason
     detail: str = ""
+    ended_by: str = ""
+    """Who had it ended, as its rank shim saw it; empty: it ended by itself."""
+
     started_at: float | None = None
     """Seconds since the epoch."""
 
@@ -40,7 +43,7 @@ class Outcome(Value):
     schema_: Literal["pilotwrap.outcome/1"] = Field(default="pilotwrap.outcome/1", alias="schema")
     reason: Reason
     exit_code: int | None
-    """The payload's: the highest of its ranks, 128 + N for signal N."""
+    """The payload's: the highest of those ranks that ended for this reason and by themselves, 128 + N for signal N."""
 
     ranks: tuple[RankOutcome, ...]
     detail: str = ""

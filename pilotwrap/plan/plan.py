@@ -33,7 +33,7 @@ def plan(request: PlanRequest) -> Plan:
         agent=Agent(kind=request.agent, argv=(request.job.command or ()) if request.agent == "pilot3" else ()),
         bindings=bound,
         limits=limit,
-        rank_output=request.job.rank_output,
+        rank_output=request.job.rank_output if request.job.ranks > 1 else "merged",
         teller=request.teller,
         because=(
             *(why_hosts, why_launch, why_bound, why_limit, _why_teller(request), _why_exposed(request)),

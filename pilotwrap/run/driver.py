@@ -17,6 +17,7 @@ from pilotwrap.plan.shortage import lowered
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
 from pilotwrap.run.agent import Agent, DirectAgent
+from pilotwrap.run.beginning import END_S, Beginnings
 from pilotwrap.run.job import Job, rank_of
 from pilotwrap.run.jobreport import report_of
 from pilotwrap.run.journal import Journal
@@ -24,6 +25,7 @@ from pilotwrap.run.life import step
 from pilotwrap.run.link import LOST, Message, StarterLink
 from pilotwrap.run.orders import Order, kills, signals, spawns
 from pilotwrap.run.pool import Pool
+from pilotwrap.run.preemption import Preemption
 from pilotwrap.run.results import shim_results
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.verdict import rank_outcome, spawn_failure
@@ -77,12 +79,14 @@ class Driver:
         self._end: tuple[ev.StopReason, float] | None = None
         self.journal = Journal(around.run.journal)
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.beginnings = Beginnings(around.run.path / "plans")
         self._workers = Workers(STAGING_THREADS)
         self._orders: list[Order] = []
         self._words: list[Word] = []
         self._entries: list[Entry] = []
         self._tasks_out: list[Task] = []
         self.on_stop: Callable[[int], None] = lambda _signal: None
+        self.preemption = Preemption(around, link)
 
     @property
     def ledger(self) -> Ledger:
@@ -101,6 +105,7 @@ class Driver:
     def turn(self, wait_s: float) -> None:
         """Wait for something to happen, do all that has happened, then tell and order what follows from it."""
         wakes = [job.wake_at for job in self.jobs.values() if job.wake_at is not None]
+        wakes += self.beginnings.due
         wait_s = max(0.0, min([wait_s, *(at - time.monotonic() for at in wakes)]))
         try:
             self._tasks.get(timeout=wait_s)()
@@ -112,6 +117,8 @@ class Driver:
         for job in [job for job in self.jobs.values() if job.wake_at is not None and job.wake_at <= now]:
             job.wake_at = None
             self.happened(job, ev.Tick(now))
+        for job in self.beginnings.overdue(now):
+            self._orders += signals(job.alive, END_S)
         self._settle()
 
     def take(self, job: Job) -> None:
@@ -157,6 +164,8 @@ class Driver:
         elif kind == "stop":
             self.stopped = int(message["signal"])
             self.on_stop(self.stopped)
+        elif message.get("id") == self.preemption.ID:
+            self.preemption.heard(message)
         elif kind in {"started", "failed", "exited"}:
             name = str(message["id"]).rpartition("/")[0]
             job = self.jobs.get(name) or self.leaving.get(name)
@@ -320,6 +329,7 @@ class Driver:
         if message["event"] == "started":
             if not job.started:
                 job.started = True
+                self.beginnings.started(job, at)
                 if self._agent(job).begins(job, message):
                     self.happened(job, ev.Started(at))
             return
@@ -349,14 +359,17 @@ class Driver:
             return
         told = shim_results(self.around.run.path / "plans" / f"{job.name}.ranks") if job.plan else ()
         ended = self._agent(job).outcome(job, tuple(job.ended.values()), told)
+        ended = self.beginnings.ended(job, ended, at)
         job.outcome = ended
         if job.parent is None:
             self.outcomes[job.name] = ended
-        self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
+        said = ev.Exited(at, ended.reason, ended.exit_code, ended.detail)
+        self.preemption.weigh(ended, lambda: self.happened(job, said))
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
         def bring() -> None:
             said = self._agent(job).stage_out(job, effect)
+            self.preemption.wait()
             self.post(lambda: self.happened(job, said))
 
         self._tasks_out.append(bring)

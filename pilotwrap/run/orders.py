@@ -8,6 +8,9 @@ from pilotwrap.site.accelerators.vendors import ALL_MASKS
 OUTPUT_CAP = 16 * 1024 * 1024
 """Bytes kept of a rank's stdout, and of its stderr; the log tarball takes no more either (a guess)."""
 
+RANKS = "ranks"
+"""The folder of a job's directory in which its ranks have files of their own."""
+
 RANK_VARIABLES = ("PILOTWRAP_RANK", "PILOTWRAP_LOCAL_RANK", "PILOTWRAP_SIZE")
 """What a rank of mode `copies` is told where no launcher tells it (docs/running.md)."""
 
@@ -62,7 +65,16 @@ def shim_file(plan: Plan, payload: Payload, results: str) -> dict[str, Any]:
         "cwd": payload.cwd,
         "grace_s": plan.limits.kill_grace_s,
         "results": results,
+        "begun": begun_mark(results) if plan.launch.waits else None,
+        "fail_by": plan.launch.heeds if plan.mode == "mpi" else "code",
+        "output": f"{payload.output}/{RANKS}" if plan.rank_output == "per-rank" else None,
+        "output_cap": OUTPUT_CAP,
     }
+
+
+def begun_mark(results: str) -> str:
+    """Return the file that rank 0 makes when it begins."""
+    return f"{results}/begun"
 
 
 def _promised(binding: Binding) -> dict[str, Any]:
@@ -77,8 +89,7 @@ def _promised(binding: Binding) -> dict[str, Any]:
 
 def _spawn(plan: Plan, payload: Payload, binding: Binding | None) -> Order:
     rank = binding.local_rank if binding else None
-    alone = binding is None or len(plan.bindings) == 1
-    suffix = "" if alone else f".{rank}"
+    out, err = _outputs(plan, payload, rank)
     return {
         "do": "spawn",
         "id": f"{payload.name}/{'launch' if rank is None else rank}",
@@ -90,14 +101,23 @@ def _spawn(plan: Plan, payload: Payload, binding: Binding | None) -> Order:
         "session": "child" if payload.apart else "new",
         "pid_namespace": payload.apart,
         "stdin": "null" if binding else "lifeline",
-        "stdout": f"{payload.output}/stdout{suffix}",
-        "stderr": f"{payload.output}/stderr{suffix}",
+        "stdout": out,
+        "stderr": err,
         "output_cap": OUTPUT_CAP,
         "cpus": binding.cpus if binding else None,
+        "devices": list(binding.devices) if binding else [],
+        "counted": list(binding.counted) if binding else [],
         "user": payload.user,
         "wall_s": plan.limits.walltime_s,
         "grace_s": plan.limits.kill_grace_s,
     }
+
+
+def _outputs(plan: Plan, payload: Payload, rank: int | None) -> tuple[str, str]:
+    if rank is not None and plan.rank_output == "per-rank":
+        return f"{payload.output}/{RANKS}/{rank}.out", f"{payload.output}/{RANKS}/{rank}.err"
+    suffix = "" if rank is None or len(plan.bindings) == 1 else f".{rank}"
+    return f"{payload.output}/stdout{suffix}", f"{payload.output}/stderr{suffix}"
 
 
 def _rank_env(plan: Plan, binding: Binding) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pilotwrap.model.plan import Plan
 from pilotwrap.plan.plan import plan
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.run.job import OWN_NAMES, Job, path_url
-from pilotwrap.run.orders import Payload, shim_file
+from pilotwrap.run.orders import RANKS, Payload, shim_file
 from pilotwrap.run.rundir import write_file
 from pilotwrap.run.shellline import argv_of
 from pilotwrap.run.surroundings import Surroundings
@@ -35,6 +35,8 @@ def prepare(job: Job, around: Surroundings) -> Plan:
         command = job.spec.command or ()
         _bring([_of_spec(file) for file in job.spec.inputs], job.directory, terms)
     made = plan(request_of(job, around, command))
+    if made.rank_output == "per-rank":
+        (job.directory / RANKS).mkdir(mode=0o700)
     if job.env:
         made = made.model_copy(
             update={"launch": made.launch.model_copy(update={"env": {**made.launch.env, **job.env}})}
@@ -80,7 +82,7 @@ def _refuse_own_names(job: Job) -> None:
     """Refuse files that would be taken for ours, or overwrite them."""
     files = job.fetched if job.fetched is not None else job.spec
     for file in (*getattr(files, "inputs", ()), *getattr(files, "outputs", ())):
-        if file.lfn in OWN_NAMES:
+        if file.lfn in OWN_NAMES or (file.lfn == RANKS and job.spec.rank_output == "per-rank"):
             raise BadInputError(
                 f"the job has a file named {file.lfn}",
                 why="pilotwrap writes one of that name beside it",

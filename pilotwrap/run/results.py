@@ -20,6 +20,8 @@ class _Said(Reading):
     signal: int | None = None
     reason: Reason | None = None
     detail: str = ""
+    ended_by: str = ""
+    left: int = 0
 
 
 def shim_results(folder: Path) -> tuple[RankOutcome, ...]:
@@ -36,12 +38,14 @@ def _read(folder: Path) -> Iterator[RankOutcome]:
         except (OSError, ValueError, ValidationError):
             continue
         reason: Reason = said.reason or ("payload-signal" if said.signal else "payload-exit")
-        how = f"ended by signal {said.signal}" if said.signal else f"exited with code {said.exit_code}"
+        how = f"was ended by signal {said.signal}" if said.signal else f"exited with code {said.exit_code}"
         yield RankOutcome(
             rank=said.rank,
             host=said.host,
             exit_code=128 + said.signal if said.signal else said.exit_code,
             signal=said.signal,
             reason=reason,
-            detail=said.detail or f"the payload {how}",
+            detail=said.detail or said.ended_by or f"the payload {how}",
+            ended_by=said.ended_by,
+            left=said.left,
         )

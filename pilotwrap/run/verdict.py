@@ -9,6 +9,9 @@ from pilotwrap.model.reasons import EXIT_CODES, Reason
 SHIM_MISMATCH_EXIT = 121
 """The rank shim's own exit when CPUs or devices are not those promised (docs/wire.md)."""
 
+_NOT_AS_PROMISED = "ENODEV"
+"""The starter's word for CPUs or devices that are not those promised (docs/wire.md)."""
+
 _NOT_THERE = frozenset({"ENOENT", "EACCES", "ENOEXEC", "ENOTDIR", "ELOOP", "ENAMETOOLONG", "E2BIG"})
 """Errors of execve(2) that are the command's fault; any other is the node's."""
 
@@ -53,6 +56,8 @@ def spawn_failure(failed: Mapping[str, Any]) -> tuple[Reason, str]:
     if errno in _NOT_THERE:
         detail = f"cannot {what}: {failed.get('text', errno)}; check the command's spelling, or load what provides it"
         return "bad-input", detail
+    if errno == _NOT_AS_PROMISED:
+        return "binding", f"cannot {what}"
     return "node-unusable", f"cannot {what}: {failed.get('text', errno)}"
 
 
@@ -60,13 +65,13 @@ def outcome(ranks: Sequence[RankOutcome], shim_results: Sequence[RankOutcome] = 
     """Return how the attempt ended: by its worst rank; a launcher that fails by itself is the worst."""
     told = [*shim_results, *ranks]
     judged = [rank for rank in told if not _only_repeats(rank)] if shim_results else told
-    worst = max(judged, key=lambda rank: (_severity(rank.reason), rank.exit_code or 0))
+    worst = max(judged, key=_weight)
     if _only_repeats(ranks[0]) and not shim_results:
         code = ranks[0].exit_code
         worst = ranks[0].model_copy(update={"detail": f"the launcher ended with code {code}; see its stderr"})
     return Outcome(
         reason=worst.reason,
-        exit_code=max((rank.exit_code for rank in judged if rank.exit_code is not None), default=None),
+        exit_code=worst.exit_code,
         ranks=tuple(told),
         detail=worst.detail + (_place(worst) if worst.detail and len(told) > 1 else ""),
         usage=_together([rank.usage for rank in ranks]),
@@ -90,6 +95,11 @@ def _together(used: Sequence[Usage]) -> Usage:
         system_s=sum(usage.system_s for usage in used),
         max_rss_kib=max(usage.max_rss_kib for usage in used),
     )
+
+
+def _weight(rank: RankOutcome) -> tuple[bool, int, int]:
+    """Return how much a rank says about its job's end: one that a peer's end has ended says nothing of its own."""
+    return not (rank.ended_by or rank.reason == "ok"), _severity(rank.reason), rank.exit_code or 0
 
 
 def _severity(reason: Reason) -> int:

@@ -75,6 +75,14 @@ class TestSpawnFailure:
         assert (reason, detail) == ("node-unusable", "cannot fork: why not")
         assert reason in NODE_REASONS
 
+    def test_a_device_that_is_not_as_promised_is_a_mismatch(self) -> None:
+        said = {
+            "errno": "ENODEV",
+            "what": "give it its devices (promised the device 1, but …)",
+            "text": "No such device",
+        }
+        assert spawn_failure(said) == ("binding", "cannot give it its devices (promised the device 1, but …)")
+
     def test_a_word_without_anything_is_still_a_sentence(self) -> None:
         assert spawn_failure({}) == ("node-unusable", "cannot start the payload: ?")
 
@@ -104,9 +112,17 @@ class TestOutcome:
         said = [rank(number, *one) for number, one in enumerate(ranks)]
         assert outcome(said).reason == outcome(said[::-1]).reason == reason
 
-    def test_the_exit_code_is_the_highest(self) -> None:
-        assert outcome([rank(0, "payload-exit", 3), rank(1, "payload-signal", 139), rank(2, "ok", 0)]).exit_code == 139
+    def test_the_exit_code_is_the_highest_of_those_that_ended_for_the_reason(self) -> None:
+        assert outcome([rank(0, "payload-exit", 3), rank(1, "payload-exit", 4), rank(2, "ok", 0)]).exit_code == 4
+        assert outcome([rank(0, "payload-exit", 3), rank(1, "payload-signal", 139)]).exit_code == 3
         assert outcome([rank(0, "bad-input")]).exit_code is None
+
+    def test_a_rank_that_was_ended_with_a_failing_one_says_nothing_of_its_own(self) -> None:
+        ended = rank(0, "payload-exit", 143, ended_by="ended by signal 15")
+        told = outcome([rank(None, "payload-exit", 15)], [ended, rank(3, "payload-exit", 3, host="node2")])
+        assert (told.detail, told.exit_code) == ("payload-exit (rank 3 on node2)", 3)
+        alone = outcome([rank(None, "ok", 0)], [ended])
+        assert (alone.reason, alone.exit_code) == ("payload-exit", 143)
 
     def test_a_shims_word_explains_its_launchers(self) -> None:
         told = outcome([rank(None, "payload-exit", 3)], [rank(5, "payload-exit", 3, host="node2")])
@@ -154,7 +170,7 @@ class TestShimResults:
         ]
         assert [one.detail for one in found] == [
             "cpus 4 were promised",
-            "the payload ended by signal 11",
+            "the payload was ended by signal 11",
             "the payload exited with code 3",
         ]
 

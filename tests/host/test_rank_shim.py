@@ -4,71 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rank import BAD_CHILD, Shim, shim
 from talk import marked, until
 
-from pilotwrap.host import __main__ as host_main
-from pilotwrap.host import wire
-
-BAD_CHILD = [sys.executable, "-S", str(Path(__file__).parent / "bad_child.py")]
-
-
-class Shim:
-    """A shim to be started, with the launcher's variables set."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.mark = f"mark-{uuid.uuid4().hex}"
-        self.ready = folder / "ready"
-        self.order: dict[str, object] = {
-            "protocol": 1,
-            "rank": ["NOT_SET", "R"],
-            "local_rank": ["L"],
-            "size": ["S"],
-            "bindings": [],
-            "argv": ["true"],
-            "keep": ["PATH"],
-            "env": {"READY": str(self.ready), "MARK": self.mark},
-            "unset": [],
-            "cwd": None,
-            "grace_s": 0.3,
-            "results": str(folder),
-        }
-        self.variables = {"R": "5", "L": "1", "S": "8"}
-
-    def start(self, python: str = sys.executable, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
-        path = self.folder / "shim.json"
-        path.write_text(json.dumps(self.order))
-        argv = [python, "-I", "-S", host_main.__file__, "shim", str(path)]
-        env = {"PATH": os.environ["PATH"], "A_TOKEN": "hush", **self.variables}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(argv, stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=env, start_new_session=True)
-
-    def run(self, python: str = sys.executable) -> tuple[int, str, str]:
-        started = self.start(python)
-        out, err = started.communicate(timeout=30)
-        return started.returncode, out, err
-
-    def result(self) -> dict[str, object]:
-        result = json.loads((self.folder / "rank-5.json").read_text())
-        assert set(result) == set(wire.RESULT)
-        return result
-
-    def nothing_left(self) -> None:
-        until(lambda: not marked(self.mark))
-
-
-@pytest.fixture
-def shim(tmp_path: Path) -> Iterator[Shim]:
-    it = Shim(tmp_path)
-    yield it
-    for pid in marked(it.mark):
-        os.kill(pid, signal.SIGKILL)
+__all__ = ["shim"]
 
 
 def test_it_runs_under_every_python(shim: Shim, python: str) -> None:
@@ -148,7 +90,7 @@ def test_an_order_that_it_does_not_understand_is_refused(shim: Shim, order: dict
 def test_what_the_leader_leaves_is_ended(shim: Shim) -> None:
     shim.order["argv"] = [*BAD_CHILD, "daemon", "3"]
     assert shim.run()[0] == 3
-    assert shim.result()["detail"] == "; 1 left behind"
+    assert shim.result()["left"] == 1
     shim.nothing_left()
 
 
@@ -160,7 +102,7 @@ def test_a_signal_ends_all_even_the_deaf(shim: Shim, number: int) -> None:
     started.send_signal(number)
     started.communicate(timeout=30)
     assert started.returncode == 137
-    assert shim.result()["detail"] == f"ended by signal {number}"
+    assert shim.result()["ended_by"] == f"ended by signal {number}"
     shim.nothing_left()
 
 
@@ -173,7 +115,7 @@ def test_the_end_of_a_lifeline_that_beat_ends_all(shim: Shim) -> None:
     until(shim.ready.exists)
     started.stdin.close()
     assert started.wait(timeout=30) == 137
-    assert "the head is gone" in str(shim.result()["detail"])
+    assert shim.result()["ended_by"] == "the head is gone"
     shim.nothing_left()
     started.stdin = None
     started.communicate(timeout=30)

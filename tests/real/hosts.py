@@ -27,8 +27,19 @@ for number in 1 2; do
     ip link set "v$number" master br0 up
     nsenter -t "$!" -n sh -c "ip link set lo up; ip addr add 10.77.0.$number/24 dev eth0; ip link set eth0 up"
 done
-exec ./remote node1 "$@"
+code=0
+./remote node1 "$@" || code=$?
+for _ in $(seq 100); do
+    left=$(pgrep -c -f "{mark}" || true)
+    [ "$left" -gt 0 ] || break
+    sleep 0.1
+done
+[ "$left" = 0 ] || echo "$left left"
+exit "$code"
 """
+
+MARK = "300.31415"
+"""Seconds to sleep, and a word of processes that must be gone at most 10 s after the command: else `N left` is the last line."""
 
 _REMOTE = """#!/bin/sh
 while [ "${{1#-}}" != "$1" ]; do shift; done
@@ -63,7 +74,7 @@ def run_on_first(
     quoted = [f"'{word}'" for word in argv]
     assert not any("'" in word for word in argv)
     return subprocess.run(
-        [*world, "sh", "-c", _WORLD, "sh", str(folder), *quoted],
+        [*world, "sh", "-c", _WORLD.replace("{mark}", f"[{MARK[0]}]{MARK[1:]}"), "sh", str(folder), *quoted],
         env=dict(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,

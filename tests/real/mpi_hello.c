@@ -1,8 +1,9 @@
 /* Every rank says who and where it is; the ranks add themselves up and fail together when the sum is wrong.
- * One optional argument: seconds to sleep between two barriers. */
+ * One optional argument: seconds to sleep between two barriers, or `die`: exit there with code 3. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int main(int argc, char **argv) {
@@ -19,6 +20,8 @@ int main(int argc, char **argv) {
     printf("rank %d of %d on %s\n", rank, size, node);
     fflush(stdout);
     MPI_Barrier(MPI_COMM_WORLD);
+    if (argc > 1 && strcmp(argv[1], "die") == 0)
+        exit(3);
     if (argc > 1)
         sleep((unsigned)atoi(argv[1]));
     MPI_Barrier(MPI_COMM_WORLD);

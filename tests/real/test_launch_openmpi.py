@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pilotwrap.model.plan import Plan
 from pilotwrap.plan.plan import plan
 from pilotwrap.plan.request import PlanRequest
 from pilotwrap.run.orders import Payload, shim_file
+from pilotwrap.run.results import shim_results
+from pilotwrap.run.verdict import outcome, rank_outcome
 
 PILOTWRAP = (sys.executable, "-m", "pilotwrap")
 OPENMPI = ("mpiexec.openmpi", "mpicc.openmpi", "apt-get install openmpi-bin libopenmpi-dev gcc libc6-dev")
@@ -109,6 +112,35 @@ def test_each_rank_is_on_the_cores_that_were_promised_on_either_host(
     bound = {one.local_rank: one.cpus for one in launch.plan.bindings}
     said = [line.replace("list:\t", "") for line in done.stdout.splitlines()]
     assert sorted(said) == [f"{rank} {rank % 2} {bound[rank % 2]}" for rank in range(4)], done
+
+
+FAILING = {
+    "before MPI begins": "exit 3",
+    "within MPI": "{program} die",
+    "by a signal": "kill -SEGV $$",
+}
+
+
+@pytest.mark.parametrize("way", FAILING)
+@pytest.mark.parametrize("failing", [0, 3])
+@pytest.mark.parametrize("flavour", PARTS)
+def test_a_rank_that_fails_ends_the_others_on_both_hosts_at_once(
+    flavour: Flavour, failing: int, way: str, two_hosts: tuple[str, ...], tmp_path: Path
+) -> None:
+    program = compiled(flavour, tmp_path)
+    fails = FAILING[way].format(program=program)
+    stays = f"exec {program} {hosts.MARK}" if way == "within MPI" else f"exec sleep {hosts.MARK}"
+    line = f"if [ $PILOTWRAP_RANK = {failing} ]; then {fails}; else {stays}; fi"
+    spec = job(command=["sh", "-c", line], mode="mpi", nodes=2, ranks_per_node=2, binding="none")
+    launch = Launch(tmp_path, flavour, two_hosts, spec)
+    began = time.monotonic()
+    done = launch.run()
+    assert time.monotonic() - began < 15, done
+    assert " left" not in done.stdout, done
+    told = outcome([rank_outcome(None, "node1", {"exit_code": done.returncode})], shim_results(launch.results))
+    host = two_hosts[failing // 2]
+    code, how = (139, "was ended by signal 11") if way == "by a signal" else (3, "exited with code 3")
+    assert (told.exit_code, told.detail) == (code, f"the payload {how} (rank {failing} on {host})"), (done, told)
 
 
 def test_open_mpi_ends_all_ranks_with_one_in_mode_mpi_and_none_in_mode_copies(
