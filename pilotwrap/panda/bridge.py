@@ -15,7 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from pilotwrap.model.errors import BadInputError, SiteEnvironmentError
 from pilotwrap.panda.answers import Json, plain
@@ -98,10 +98,6 @@ class Bridge:
     def url(self) -> str:
         """Return what a pilot is given as its server."""
         return f"http://127.0.0.1:{self.port}"
-
-    def document_url(self, secret: str, name: str) -> str:
-        """Return where a document lies; whoever has this URL may fetch it."""
-        return f"{self.url}{_OPEN_PATH}{quote(secret, safe='')}/{quote(name, safe='')}"
 
     def start(self) -> None:
         """Begin to answer."""

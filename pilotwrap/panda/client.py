@@ -151,14 +151,6 @@ class PandaClient:
             remedy = "" if ";" in answer.detail else "try again later, or tell those who run it"
             raise ServerError("the server does not take reports", why=answer.detail, remedy=remedy)
 
-    def check_alive(self, deadline: float) -> None:
-        """Make sure that a PanDA server answers; raises ServerError."""
-        found = envelope(self._asked(Request("GET", "system/is_alive"), deadline))
-        if isinstance(found, Trouble):
-            raise found.error
-        if not found.success:
-            raise ServerError("the server says that it is not alive", why=found.message)
-
     def worker_status(
         self, worker_id: int, harvester_id: str, status: Literal["started", "finished"], node: str, deadline: float
     ) -> bool:

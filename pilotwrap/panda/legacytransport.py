@@ -58,7 +58,6 @@ class LegacyTransport:
         self._inner = inner
         self._clock = clock
         self._calls: dict[str, Callable[[Request], Reply]] = {
-            "system/is_alive": self._alive,
             "pilot/acquire_jobs": self._acquire,
             "pilot/update_job": self._update,
             "pilot/update_jobs_bulk": self._update_each,
@@ -75,11 +74,6 @@ class LegacyTransport:
         if call is None:
             return Replied(HTTPStatus.FORBIDDEN, f"ERROR : method {request.path} is forbidden".encode())
         return call(request)
-
-    def _alive(self, request: Request) -> Reply:
-        reply = self._inner.send(Request("GET", "isAlive", timeout_s=request.timeout_s))
-        alive = isinstance(reply, Replied) and reply.status == HTTPStatus.OK and reply.body.strip() == b"alive=yes"
-        return _enveloped(success=True, data=None) if alive else reply
 
     def _acquire(self, request: Request) -> Reply:
         reply = self._post("getJob", _renamed(_arguments(request), _ACQUIRE), request.timeout_s)

@@ -237,10 +237,6 @@ def test_the_head_of_a_document_has_its_length_and_no_body(bridge: Bridge) -> No
     assert said.endswith(b"\r\n\r\n")
 
 
-def test_a_document_has_a_url(bridge: Bridge) -> None:
-    assert bridge.document_url(SECRET, "run it") == f"{bridge.url}/open/{SECRET}/run%20it"
-
-
 def test_a_missing_argument_is_an_error_of_the_real_servers_words(bridge: Bridge) -> None:
     got = call(bridge, "updateJob", {"jobId": "34"})
     assert (got.status, got.body) == (500, b"updateJob() missing 1 required positional argument: 'state'")

@@ -246,15 +246,10 @@ class TestQuestions:
         assert [status.status for status in client.job_status([1], SOON)] == ["holding"]
         assert server.heard[0].method == "GET"
 
-    def test_a_living_server_is_alive_and_a_web_page_is_not(self, server: ScriptedServer, client: PandaClient) -> None:
-        server.script(ok())
-        client.check_alive(SOON)
+    def test_a_web_page_is_no_server(self, server: ScriptedServer, client: PandaClient) -> None:
         server.script(says(200, "<html>"))
         with pytest.raises(ServerError, match="a web page"):
-            client.check_alive(SOON)
-        server.script(no("maintenance"))
-        with pytest.raises(ServerError, match="maintenance"):
-            client.check_alive(SOON)
+            client.job_status([1], SOON)
 
     def test_a_server_that_gives_no_states_is_an_error(self, server: ScriptedServer, client: PandaClient) -> None:
         server.script(no("SSL secure connection is required"))

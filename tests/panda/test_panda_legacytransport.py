@@ -25,7 +25,6 @@ from .scripted_server import Heard, ScriptedServer, ok, says
 if TYPE_CHECKING:
     from .conftest import HandClock
 
-ALIVE = says(200, "alive=yes")
 TAKEN = says(200, {"StatusCode": 0, "command": "NULL"})
 FORBIDDEN = says(403, "ERROR : method is_alive is forbidden")
 WANTED = Wanted(panda_queue="Q", memory_mib=4000, disk_mib=20000, remaining_time_s=3600, harvester_id="h", worker_id=7)
@@ -206,19 +205,10 @@ def test_the_role_is_asked_for_before_a_job_is(server: ScriptedServer, client: P
         client.acquire_jobs(WANTED, soon)
 
 
-def test_a_server_is_alive_or_not(server: ScriptedServer, client: PandaClient, soon: float) -> None:
-    server.script(ALIVE)
-    client.check_alive(soon)
-    assert (server.heard[0].method, server.heard[0].path) == ("GET", "/server/panda/isAlive")
-    server.script(says(200, "<html>hello</html>"))
-    with pytest.raises(ServerError):
-        client.check_alive(soon)
-
-
 def test_connected_speaks_what_it_is_told_to(server: ScriptedServer, credential: Credential) -> None:
-    server.script(ALIVE)
-    connected(server.url, credential, api="legacy").check_alive(1e9)
-    assert server.heard[0].path == "/server/panda/isAlive"
+    server.script(says(200, "StatusCode=0"))
+    assert connected(server.url, credential, api="legacy").worker_status(7, "h", "started", "node1", 1e9) is True
+    assert server.heard[0].path == "/server/panda/updateWorkerPilotStatus"
 
 
 def test_a_call_that_no_legacy_server_has_is_not_sent(server: ScriptedServer, credential: Credential) -> None:
@@ -228,7 +218,6 @@ def test_a_call_that_no_legacy_server_has_is_not_sent(server: ScriptedServer, cr
     assert server.heard == []
 
 
-CALLS = ["system/is_alive", "pilot/acquire_jobs", "pilot/update_job", "pilot/update_jobs_bulk", "pilot/get_job_status"]
 ANSWERS = st.one_of(
     st.just(NotSent("no")),
     st.just(MaybeTaken("lost")),
@@ -263,7 +252,6 @@ def test_whatever_comes_back_ends_in_a_verdict(reply: Reply) -> None:
     for ask in (
         lambda: client.acquire_entries(WANTED, 5),
         lambda: client.job_status([1], 5),
-        lambda: client.check_alive(5),
     ):
         with contextlib.suppress(ServerError, CredentialError):
             ask()
