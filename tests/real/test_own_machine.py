@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,5 +54,18 @@ def test_every_node_s_controller_obeys_it(worker: Worker, mine: Path) -> None:
 def test_a_job_of_all_nodes_obeys_it_on_each(worker: Worker, mine: Path, within: Sequence[str]) -> None:
     panda_ids = [worker.put(SHOWS, mode="copies", nodes=2, ranks_per_node=1, cpus_per_rank=1)]
     worker.start("--machine", str(mine), "--jobs", "1", within=within)
+    assert worker.ended() == "COMPLETED", worker.log
+    assert shown(worker, panda_ids) == [f"{node} [{CPUS[1]}]" for node in worker.slurm.nodes]
+
+
+def test_it_reaches_every_node_s_image_that_does_not_see_it(worker: Worker, mine: Path) -> None:
+    configuration = worker.home / "config/pilotwrap/machines"
+    configuration.mkdir(parents=True)
+    mine.rename(configuration / "mine.toml")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    image = shlex.join(["env", "XDG_CONFIG_HOME=/nowhere", "HOME=/nowhere", f"PATH={path}"])
+    panda_ids = [worker.put(SHOWS, cpus_per_rank=1) for _ in range(2)]
+    words = ("--enter", image, "--controllers", "node", "--jobs", "2")
+    worker.start(*words, within=("env", f"XDG_CONFIG_HOME={worker.home}/config"))
     assert worker.ended() == "COMPLETED", worker.log
     assert shown(worker, panda_ids) == [f"{node} [{CPUS[1]}]" for node in worker.slurm.nodes]
