@@ -32,6 +32,7 @@ from pilotwrap.site.machines.choice import Choice
 
 if TYPE_CHECKING:
     from pilotwrap.model.allocation import AllocationFacts
+    from pilotwrap.model.job import JobSpec
     from pilotwrap.model.node import NodeFacts
     from pilotwrap.model.plan import Launch, RankVariables
     from pilotwrap.run.driver import Driver
@@ -83,13 +84,24 @@ def spreads(options: RunOptions, allocation: AllocationFacts) -> bool:
     last = (head.host,) if options.pilot else allocation.hosts[:1]
     if worker is None or not may_spread(options, head) or allocation.hosts == last:
         return False
-    fits = worker.nodes == 1 and not options.specs
-    if (options.controllers == "node" or options.pilot) and not fits:
-        why = f"the jobs need {worker.nodes} nodes each" if worker.nodes > 1 else "a second spec is a job for the head"
+    why = _too_much(worker, options, head)
+    if (options.controllers == "node" or options.pilot) and why:
         raise BadInputError(
             "no controller of one node can do that", why=why, remedy="give one spec, of one node, or no --controllers"
         )
-    return fits
+    return not why
+
+
+def _too_much(worker: JobSpec, options: RunOptions, head: NodeFacts) -> str:
+    """Return what speaks against controllers that have one node each; nothing: each can do its jobs."""
+    if worker.nodes > 1:
+        return f"the jobs need {worker.nodes} nodes each"
+    if options.specs:
+        return "a second spec is a job for the head"
+    kind = launcher_named(head.launcher.command, head.launcher.flavour)
+    if worker.mode == "mpi" and kind is not None and not kind.NESTS:
+        return f"its MPI jobs need {kind.NAME}, which cannot be called from inside of a launch of its own"
+    return ""
 
 
 def _is_one_of_many(head: NodeFacts) -> bool:

@@ -17,6 +17,9 @@ SCHEDULERS: tuple[SchedulerName, ...] = ("cobalt", "pbs")
 SHARES_NODES: bool = False
 """One aprun a node at a time, unless the site lets ALPS share them (`-F share`, aprun(1))."""
 
+NESTS: bool = False
+"""It starts where the MOM node is."""
+
 PROGRAMS: tuple[str, ...] = ("aprun",)
 SIGN: str = ""
 VERSION: str = ""

@@ -15,6 +15,9 @@ SCHEDULERS: tuple[SchedulerName, ...] = ("flux",)
 SHARES_NODES: bool = True
 """Jobs that ask for cores, not for nodes alone."""
 
+NESTS: bool = False
+"""It would wait for what it holds itself."""
+
 PROGRAMS: tuple[str, ...] = ("flux",)
 SIGN: str = ""
 VERSION: str = ""

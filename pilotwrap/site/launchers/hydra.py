@@ -14,6 +14,7 @@ SCHEDULERS: tuple[SchedulerName, ...] = ()
 SHARES_NODES: bool = True
 """It holds nothing: each call starts its own proxies."""
 
+NESTS: bool = True
 PROGRAMS: tuple[str, ...] = ("mpiexec.hydra", "mpiexec.mpich")
 """Names that only MPICH installs: plain `mpiexec` may be anybody's."""
 

@@ -19,6 +19,9 @@ SCHEDULERS: tuple[SchedulerName, ...] = ("lsf",)
 SHARES_NODES: bool = False
 """A set holds its host whole, so that the shim may choose among all its CPUs; a second one waits."""
 
+NESTS: bool = False
+"""It starts where the launch node is."""
+
 PROGRAMS: tuple[str, ...] = ("jsrun",)
 SIGN: str = ""
 VERSION: str = ""

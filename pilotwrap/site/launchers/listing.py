@@ -24,6 +24,9 @@ class LauncherKind(Protocol):
     SHARES_NODES: bool
     """Whether two of its launches may use parts of one node at a time; else a job takes its nodes whole."""
 
+    NESTS: bool
+    """Whether a rank of its can call it for the node that it is on."""
+
     PROGRAMS: tuple[str, ...]
     """Names that are its own alone."""
 

@@ -14,6 +14,7 @@ SCHEDULERS: tuple[SchedulerName, ...] = ()
 SHARES_NODES: bool = True
 """It holds nothing; how many slots a host has is said anew in each call."""
 
+NESTS: bool = True
 PROGRAMS: tuple[str, ...] = ("mpiexec.openmpi", "mpirun.openmpi")
 """As Debian names them where MPICH is there too."""
 

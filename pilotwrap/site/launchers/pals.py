@@ -17,6 +17,9 @@ SHARES_NODES: bool = True
 """Without `--exclusive` (craycli). On Polaris MPI jobs that share a node each need a number of their own in
 MPICH_OFI_CXI_PID_BASE (SmartSim's users)."""
 
+NESTS: bool = True
+"""Nobody says that it cannot."""
+
 PROGRAMS: tuple[str, ...] = ()
 SIGN: str = "palstat"
 VERSION: str = r"^mpiexec version \d"

@@ -18,6 +18,9 @@ SCHEDULERS: tuple[SchedulerName, ...] = ("slurm",)
 SHARES_NODES: bool = True
 """By `--overlap` (measured, 22.05)."""
 
+NESTS: bool = True
+"""By `--overlap`, too (measured, 22.05)."""
+
 PROGRAMS: tuple[str, ...] = ("srun",)
 SIGN: str = ""
 VERSION: str = ""
