@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from detect.systree import SysTree
+from talk import Talk
 
 from pilotwrap.host import __main__ as host_main
 
@@ -93,3 +95,41 @@ def test_a_device_that_is_not_as_promised_is_a_mismatch_and_no_slow_run(what: st
     assert words in err
     result = json.loads((tree.root / "rank-0.json").read_text())
     assert (result["reason"], result["detail"]) == ("binding", words)
+
+
+@pytest.fixture
+def talk(tree: SysTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
+    monkeypatch.setenv("PILOTWRAP_SYSROOT", str(tree.root))
+    talk = Talk(tmp_path)
+    yield talk
+    talk.close()
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_rank_that_the_starter_starts_itself_is_looked_after_alike(what: str, tree: SysTree, talk: Talk) -> None:
+    binding, words = FAULTS[what]
+    (tree.root / "dev/dri/renderD128").unlink()
+    (tree.root / "proc/driver/nvidia/gpus" / OTHER / "information").unlink()
+    refused = talk.spawn(["touch", str(tree.root / "ran")], **binding)
+    said = talk.hear("failed", "exited")
+    assert (said["event"], said["id"], said["errno"]) == ("failed", refused, "ENODEV")
+    assert words in said["what"]
+    assert not (tree.root / "ran").exists()
+    talk.spawn(["true"], devices=[NVIDIA])
+    assert talk.hear("failed", "exited")["exit_code"] == 0
+
+
+def test_fewer_cpus_than_promised_are_a_mismatch_there_too(talk: Talk) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    for space in (None, True):
+        talk.spawn(["true"], cpus=f"{cpu},4000", pid_namespace=space)
+        said = talk.hear("failed", "exited")
+        assert (said["event"], said.get("errno")) == ("failed", "ENODEV"), said
+        assert said["what"] == f"bind to the CPUs {cpu},4000"
+
+
+def test_a_device_that_fell_off_since_the_survey_is_no_slow_run(tree: SysTree) -> None:
+    tree.fall_off(NVIDIA)
+    code, out, err = shim(tree, {"devices": [NVIDIA]})
+    assert (code, out) == (121, "")
+    assert f"promised the device {NVIDIA}, but it does not answer on the bus any more" in err
