@@ -109,6 +109,9 @@ FIXED_BASE_URL = "http://pandaserver-doma.cern.ch:25080/trf/user"
 _CVMFS_CHECKED: PilotVersion = (3, 7, 3, 84)
 _CVMFS_VARIABLE: PilotVersion = (3, 7, 6, 8)
 
+_TLS_WITH_EACH_CALL: PilotVersion = (3, 7, 2, 4)
+"""From here on a pilot without a proxy sets TLS up again for each call to its server, whatever --use-https says."""
+
 _FREE_RESOURCE_TYPES: PilotVersion = (3, 7, 8, 21)
 _RESOURCE_TYPES = {"SCORE", "MCORE", "SCORE_HIMEM", "MCORE_HIMEM"}
 
@@ -166,6 +169,11 @@ def cvmfs_switch(version: PilotVersion) -> Literal["unchecked", "always", "varia
     if version >= _CVMFS_VARIABLE:
         return "variable"
     return "always" if version >= _CVMFS_CHECKED else "unchecked"
+
+
+def sets_up_tls_once(version: PilotVersion) -> bool:
+    """Return whether TLS is set up at this version's start alone: for queue and storage data, and curl's options."""
+    return version < _TLS_WITH_EACH_CALL
 
 
 def takes_resource_type(version: PilotVersion, resource_type: str) -> bool:

@@ -114,6 +114,30 @@ def test_a_proxy_that_nobody_needs_is_withheld() -> None:
     ]
 
 
+def test_an_old_pilot_that_meets_no_https_url_is_spared_its_tls() -> None:
+    plain = full(OLD).model_copy(update={"x509_proxy": None})
+    assert "--use-https=False" in pilot_command(plain).argv
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": (3, 7, 2, 4)},
+        {"version": NEW},
+        {"url": "https://127.0.0.1"},
+        {"queuedata": "https://cric.example.org/queues.json"},
+        {"schedconfig": None},
+        {"storagedata": "https://cric.example.org/storages.json"},
+        {"storagedata": None},
+        {"x509_proxy": "/run/proxy.pem"},
+    ],
+)
+def test_a_pilot_that_may_need_tls_sets_it_up(change: dict[str, object]) -> None:
+    plain = full(OLD).model_copy(update={"x509_proxy": None})
+    words = pilot_command(plain.model_copy(update=change)).argv
+    assert [word for word in words if word.startswith("--use-https")] == []
+
+
 def test_a_margin_is_taken_off_the_lifetime_and_none_left_is_refused() -> None:
     assert "--lifetime=3300" in pilot_command(full(NEW)).argv
     with pytest.raises(AllocationError, match="300 s are kept"):

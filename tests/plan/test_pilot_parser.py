@@ -131,6 +131,15 @@ def test_a_minimal_command_line_is_taken_and_checks_no_proxy(pilot: FoundPilot) 
     assert json.loads(ended.stdout.splitlines()[-1])["taken"]["verify_proxy"] is False
 
 
+def test_tls_that_nothing_needs_is_not_set_up(pilot: FoundPilot) -> None:
+    change = {"python": python(), "directory": pilot.directory, "x509_proxy": None, "token": None}
+    ended = understood(full(pilot.version).model_copy(update=change))
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["taken"]["use_https"] is False
+    assert said["server"] == "http://127.0.0.1:25080"
+
+
 @pytest.mark.parametrize("word", ["--nocvmfs", "--baseurls=http://a", "--resource-type=MCORE_VHIMEM"])
 def test_what_we_leave_out_for_it_the_parser_refuses(pilot: FoundPilot, word: str) -> None:
     work = minimal(pilot.version).model_copy(update={"python": python(), "directory": pilot.directory})
