@@ -5,9 +5,10 @@
 On a real Slurm of four nodes, all of them this host, so that its cores are shared by all ranks of a step: two ranks of
 two nodes have a core each, as on a real node; eight are so many interpreters one after the other on two cores. As root.
 
-Each round takes turns: `srun … true`; the plan's own line with `true`, a bare interpreter, and a shell in place of its
-shim; the plan's line, its shim out of the package and out of the one-file starter. Then so many jobs of a running
-`run`, without its start, and plain `srun` as often.
+Each round takes turns: `srun … true`; the plan's own line with `true` and with a bare interpreter in place of its shim;
+the plan's line, its shim out of the package and out of the one-file starter. "A core a rank" is a model of a real node:
+`sleep` in the shim's place, for as long as one shim takes here by itself (the least of several). Then so many jobs of
+a running `run`, without its start, and plain `srun` as often.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ from pilotwrap.run.orders import Payload, shim_file
 NODES = 4
 SHAPES = ((2, 1), (2, 4), (4, 4))
 """Nodes, and ranks on each."""
+
+SHIM = len(host_argv()) + 2
+"""So many words at the end of a step are what each rank starts."""
 
 
 def main() -> None:
@@ -80,18 +84,29 @@ def launches(home: Path, nodes: int, each: int) -> dict[str, Call]:
     """Return the ways to start so many ranks of `true`, plain `srun` first."""
     packed = (sys.executable, "-I", "-S", str(home / "starter.pyz"))
     made, whole_file = planned(home, nodes, each, tuple(host_argv())), planned(home, nodes, each, packed)
-    line = made.launch.argv[: -len(host_argv()) - 2]
+    line = made.launch.argv[:-SHIM]
     order: dict[str, object] = {"keep": ["*"], "unset": list(made.launch.unset), "env": made.launch.env}
     ours = environment_of(order, dict(os.environ))
     count = f"--ntasks={nodes * each}"
+    waits = (
+        ["sleep", f"{alone(shim, ours):.4f}"] for shim in (made.launch.argv[-SHIM:], whole_file.launch.argv[-SHIM:])
+    )
     return {
         "plain srun": timed(["srun", f"--nodes={nodes}", count, "--overlap", "true"], dict(os.environ)),
         "the plan's options, true": timed([*line, "true"], ours),
-        "the plan's options, sh -c true": timed([*line, "sh", "-c", "true"], ours),
         "the plan's options, a bare interpreter": timed([*line, sys.executable, "-I", "-S", "-c", "pass"], ours),
         "the plan's step (its shim, of the package)": timed(made.launch.argv, ours),
+        "  with a core a rank": timed([*line, *next(waits)], ours),
         "the plan's step (its shim, of the one file)": timed(whole_file.launch.argv, ours),
+        "  with a core a rank ": timed([*line, *next(waits)], ours),
     }
+
+
+def alone(shim: tuple[str, ...], env: Mapping[str, str]) -> float:
+    """Return the seconds that one shim takes by itself, beyond its payload."""
+    numbers = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "1"}
+    with_it, without = timed(shim, {**env, **numbers}), timed(["true"], env)
+    return min(with_it() for _ in range(25)) - min(without() for _ in range(25))
 
 
 def planned(home: Path, nodes: int, each: int, host: tuple[str, ...]) -> Plan:
