@@ -57,6 +57,7 @@ def _device(folder: str, event: "Dict[str, str]") -> "Dict[str, object]":
         "numa_node": int(numa) if numa.lstrip("-").isdigit() else None,
         "local_cpus": attribute(folder + "/local_cpulist").strip() or None,
         "render_nodes": render_nodes(folder),
+        "answers": answers(folder),
         "granted": None,
     }
 
@@ -65,6 +66,25 @@ def vendor(folder: str) -> str:
     """Return whose device it is, as 0x and four digits; nothing if there is no such device."""
     number = _pairs(attribute(folder + "/uevent")).get("PCI_ID", "").partition(":")[0]
     return "0x" + number.lower() if number else ""
+
+
+def answers(folder: str) -> "Optional[bool]":
+    """Whether a device answers on its bus; unknown where its configuration cannot be read.
+
+    Of one that fell off, all that sysfs and its driver remember stays as it was, but a read that nobody answers gives
+    ones alone (PCI_POSSIBLE_ERROR in the kernel's pci.h; lspci shows "rev ff"), where else the vendor's number begins.
+    """
+    try:
+        fd = os.open(folder + "/config", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        first = os.read(fd, 4)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return first != b"\xff\xff\xff\xff" if len(first) == 4 else None  # noqa: PLR2004 - vendor and device
 
 
 def render_nodes(folder: str) -> "List[str]":

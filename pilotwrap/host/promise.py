@@ -33,6 +33,8 @@ def _trouble(address: str, place: "Callable[[str], str]") -> str:
     vendor = pci.vendor(folder)
     if not vendor:
         return "it is not on this node's bus"
+    if pci.answers(folder) is False:
+        return "it does not answer on the bus any more"
     information = pci.attribute(place("/proc/driver/nvidia/gpus/" + address + "/information"))
     if vendor == pci.NVIDIA and not information:
         return "NVIDIA's driver does not show it"

@@ -47,6 +47,9 @@ class DeviceSaid(Reading):
     driver: str | None = None
     numa_node: str | int | None = None
     local_cpus: str | None = None
+    answers: bool | None = None
+    """On its bus; unknown in snapshots of older releases."""
+
     granted: bool | None = None
 
 

@@ -33,6 +33,10 @@ class SysTree:
         if granted:
             self.file(f"/dev/nvidia{minor}", "")
 
+    def fall_off(self, address: str) -> None:
+        """Have a device no longer answer on the bus, which is all that changes."""
+        (self.root / f"sys/bus/pci/devices/{address}/config").write_bytes(b"\xff" * 64)
+
     def render(self, base: str, number: int, *, granted: bool = True) -> None:
         """Give a device its card and its node in /dev/dri."""
         self.folder(f"{base}/drm/card{number}")

@@ -227,6 +227,20 @@ def test_a_card_of_nvidia_s_that_its_loaded_driver_does_not_show_is_lost(tree: S
     assert found(tree)[1].detail == "the host's driver does not show it: only the bus has it"
 
 
+@pytest.mark.parametrize("number", ["10de:20b0", "1002:7408", "8086:0bd5"])
+def test_a_device_that_fell_off_the_bus_is_lost_whatever_its_files_remember(tree: SysTree, number: str) -> None:
+    vendor = int(number[:4], 16)
+    tree.kfd(4, "0000:c1:00.0")
+    for address in ("0000:c1:00.0", "0000:c2:00.0"):
+        base = tree.device(address, number, "30200")
+        (tree.root / base[1:] / "config").write_bytes(vendor.to_bytes(2, "little") + bytes(62))
+    assert {one.reason for one in found(tree)} <= {None, "not-granted"}
+    tree.file("/dev/kfd", "")
+    tree.fall_off("0000:c1:00.0")
+    said = {one.pci_address: (one.health, one.reason, one.detail) for one in found(tree)}
+    assert said["0000:c1:00.0"] == ("unusable", "lost", "it does not answer on the bus any more")
+
+
 def test_without_any_driver_of_nvidia_s_nothing_is_said_of_its_cards_before_the_probe(tree: SysTree) -> None:
     tree.device("0000:c1:00.0", "10de:20b0", "30200", "nouveau")
     assert [(one.reason, one.driver) for one in found(tree)] == [(None, None)]

@@ -71,15 +71,19 @@ class Gpus:
     def make(self) -> None:
         """Write every node's tree, all its GPUs well."""
         for node in self.nodes:
-            tree = SysTree(self.root / node)
-            for gpu, address in enumerate(ADDRESSES):
-                tree.nvidia(address, gpu, granted=False)
-                tree.file(f"/sys/bus/pci/devices/{address}/local_cpulist", f"{near(gpu)}\n")
+            for gpu in range(GPUS):
+                self._well(node, gpu)
                 device = self.device(node, gpu)
                 device.parent.mkdir(exist_ok=True)
                 os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(MAJOR, gpu))
             for kept in ("/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys", "/sys/fs", "/sys/devices"):
                 (self.root / node / kept[1:]).symlink_to(kept)
+
+    def _well(self, node: str, gpu: int) -> None:
+        tree, address = SysTree(self.root / node), ADDRESSES[gpu]
+        tree.nvidia(address, gpu, granted=False)
+        tree.file(f"/sys/bus/pci/devices/{address}/local_cpulist", f"{near(gpu)}\n")
+        tree.file(f"/sys/bus/pci/devices/{address}/config", "of a device that answers")
 
     def device(self, node: str, gpu: int) -> Path:
         """Return the device file of a node's GPU."""
@@ -88,6 +92,10 @@ class Gpus:
     def lose(self, node: str, gpu: int) -> None:
         """Have a GPU fall off: its bus shows it, its driver does not."""
         (self.root / node / "proc/driver/nvidia/gpus" / ADDRESSES[gpu] / "information").unlink()
+
+    def fall_off(self, node: str, gpu: int) -> None:
+        """Have a GPU fall off the bus, of which its driver's files say nothing."""
+        SysTree(self.root / node).fall_off(ADDRESSES[gpu])
 
     def misbehave(self, node: str, words: str) -> None:
         """Have a node's NVML do so; nothing: be well again."""
@@ -98,9 +106,8 @@ class Gpus:
         for node in self.nodes:
             with suppress(FileNotFoundError):
                 (self.root / node / "nvml").unlink()
-            for gpu, address in enumerate(ADDRESSES):
-                SysTree(self.root / node).nvidia(address, gpu, granted=False)
-                SysTree(self.root / node).file(f"/sys/bus/pci/devices/{address}/local_cpulist", f"{near(gpu)}\n")
+            for gpu in range(GPUS):
+                self._well(node, gpu)
 
     def variant(self, library: Path, *, constrained: bool) -> Variant:
         """Return the Slurm that has them; its job ids are nobody else's, for all share one hierarchy of cgroups."""

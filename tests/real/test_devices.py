@@ -149,14 +149,14 @@ def set_aside(worker: Worker) -> dict[str, str]:
 def test_too_few_nodes_left_end_it_before_a_job_is_fetched_unless_fewer_will_do(
     site: Site, wide: Worker, place: str
 ) -> None:
-    site.gpus.lose("node3", 0)
+    site.gpus.fall_off("node3", 0)
     shape = spec(wide, mode="mpi", nodes=4, ranks_per_node=2, cpus_per_rank=1, gpus_per_rank=1)
     panda_id = wide.put(["sh", "-c", SHOW], mode="mpi", nodes=4, ranks_per_node=2, cpus_per_rank=1, gpus_per_rank=1)
     run(wide, *shape, within=PLACES[place])
     report = wide.report()
     assert (code(wide), report["reason"], report["job_count"]) == (3, "allocation", 0), wide.log
     assert "node3: nvidia" in report["detail"]
-    assert f"{ADDRESSES[0]} is unusable: lost" in report["detail"]
+    assert f"{ADDRESSES[0]} is unusable: lost, it does not answer on the bus" in report["detail"]
     assert wide.listed(panda_id)["state"] == "activated"
     wide.slurm.cancel(wide.job_id)
     (wide.home / "code").unlink()

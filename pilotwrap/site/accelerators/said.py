@@ -14,6 +14,8 @@ def as_said(said: DeviceSaid, vendor: Vendor, model: str) -> Accelerator:
     if said.driver in _LENT_TO_GUESTS:
         detail = f"the driver {said.driver} keeps it for a virtual machine"
     reason: HealthReason | None = "not-granted" if detail else None
+    if reason is None and said.answers is False:
+        reason, detail = "lost", "it does not answer on the bus any more"
     return Accelerator(
         vendor=vendor,
         model=model,
