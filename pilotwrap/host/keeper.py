@@ -7,8 +7,8 @@ import time
 
 from pilotwrap.host import subreaper, ward, wire
 from pilotwrap.host.cgroup import Cgroup
-from pilotwrap.host.drains import Drains
 from pilotwrap.host.launch import NO_SUCH_DEVICE, LaunchError, start
+from pilotwrap.host.sink import Drains
 from pilotwrap.host.wakeup import Wakeup
 
 TYPE_CHECKING = False

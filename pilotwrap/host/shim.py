@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from typing import Dict, List, Optional, Set, Tuple
 
-    from pilotwrap.host.drains import Drains
+    from pilotwrap.host.sink import Drains
 else:
     import _signal
 
@@ -220,7 +220,7 @@ def _run(payload: Payload, rank: Rank) -> int:
     wakeup = Wakeup([_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP])
     drains = None
     if payload.output:
-        from pilotwrap.host.drains import Drains  # files that most ranks need not open
+        from pilotwrap.host.sink import Drains  # files that most ranks need not open
 
         drains = Drains()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from detect.systree import SysTree
 from talk import ROOT, Talk, relay
 
 from pilotwrap import __version__
@@ -118,16 +119,34 @@ def test_the_starter_opens_at_most_400_files_and_two_a_device(starter: Path, tmp
     assert spent - bare <= 400 + 2 * devices
 
 
+ALL = {"fail_by": "signal", "results": "{folder}", "begun": "{folder}/begun", "output": "{folder}"}
+"""What a rank's file may ask for besides; with it comes a device to be looked for."""
+
+
 @needs_strace
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_shim_opens_at_most_200_files(starter: Path, tmp_path: Path, python: str, packed: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("more", [{}, ALL], ids=["plain", "all"])
+@pytest.mark.parametrize("packed", [True, False], ids=["one file", "folder"])
+def test_the_shim_opens_at_most_200_files(
+    starter: Path,
+    tmp_path: Path,
+    python: str,
+    packed: bool,  # noqa: FBT001
+    more: dict[str, str],
+) -> None:
+    if more and not packed and python != sys.executable:
+        pytest.skip("the folder is run by the Python that it is installed for")
     cpu = max(os.sched_getaffinity(0))
+    tree = SysTree(tmp_path / "root")
+    tree.nvidia("0000:c1:00.0", 0)
     order = tmp_path / "shim.json"
-    binding = {"local_rank": 0, "cpus": str(cpu), "env": {}}
+    binding = {"local_rank": 0, "cpus": str(cpu), "env": {}, "devices": ["0000:c1:00.0"] if more else []}
     names = {"protocol": 1, "rank": ["R"], "local_rank": ["L"], "size": ["S"], "bindings": [binding]}
-    order.write_text(json.dumps({**names, "argv": ["/bin/true"], "keep": ["PATH"], "grace_s": 1}))
+    asked = {key: text.format(folder=tmp_path) for key, text in more.items()}
+    order.write_text(json.dumps({**names, "argv": ["/bin/true"], "keep": ["PATH"], "grace_s": 1, **asked}))
     file = str(starter) if packed else host_main.__file__
-    command, names = [python, "-I", "-S", file, "shim", str(order)], {"R": "0", "L": "0", "S": "1"}
+    command = [python, "-I", "-S", file, "shim", str(order)]
+    names = {"R": "0", "L": "0", "S": "1", "PILOTWRAP_SYSROOT": str(tree.root)}
     subprocess.run(command, capture_output=True, check=True, env={**os.environ, **names})  # leaves what is compiled
     bare = calls([python, "-I", "-S", "-c", "pass"], tmp_path)
     assert calls(command, tmp_path, **names) - bare <= 200
+    assert (tmp_path / "0.out").exists() == bool(more)
