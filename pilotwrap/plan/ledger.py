@@ -110,10 +110,7 @@ def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
     """
     every, devices = len(ledger.all_cores[host]), len(ledger.all_devices[host])
     if ledger.whole_nodes:
-        asked, memory = (
-            shape.ranks_per_node * (each or 0) for each in (shape.cpus_per_rank, shape.memory_mib_per_rank)
-        )
-        return max(every, asked), max(ledger.all_memory_mib[host], memory)
+        return _whole(ledger, shape, host)
     asked = shape.ranks_per_node * (shape.cpus_per_rank or 0)
     own = 0 if shape.gpu_sharing else shape.ranks_per_node * shape.gpus_per_rank
     share = max(every * min(own, devices) // devices, 1) if own and devices else every
@@ -121,6 +118,13 @@ def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
     if shape.memory_mib_per_rank is not None:
         return cores, shape.memory_mib_per_rank * shape.ranks_per_node
     return cores, ledger.all_memory_mib[host] * min(cores, every) // max(every, 1)
+
+
+def _whole(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:
+    """Return all that a node has, or more if the shape asks for more: then it never fits."""
+    cores = shape.ranks_per_node * (shape.cpus_per_rank or 0)
+    memory = shape.ranks_per_node * (shape.memory_mib_per_rank or 0)
+    return max(len(ledger.all_cores[host]), cores), max(ledger.all_memory_mib[host], memory)
 
 
 def possible(ledger: Ledger, shape: Shape) -> bool:

@@ -12,6 +12,7 @@ from pilotwrap.site.launchers.listing import BINDING_OF_OTHERS, WIRING, Launcher
 from pilotwrap.site.launchers.request import LaunchRequest, Part
 from pilotwrap.site.launchers.version import MPIEXEC
 from pilotwrap.site.listing import passed_on
+from pilotwrap.site.schedulers.nodelist import folded
 
 
 def plan(request: PlanRequest) -> Plan:
@@ -74,7 +75,7 @@ def _hosts(request: PlanRequest) -> tuple[tuple[str, ...], Because]:
             remedy="lower nodes, or ask the batch system for more",
         )
     scheduler = request.allocation.head.allocation.scheduler
-    return fit[:wanted], Because(decision=f"nodes {','.join(fit[:wanted])}", reason=f"{scheduler} gives {len(fit)}")
+    return fit[:wanted], Because(decision=f"nodes {folded(fit[:wanted])}", reason=f"{scheduler} gives {len(fit)}")
 
 
 def _launch(

@@ -88,3 +88,9 @@ def test_jsrun_is_told_the_hosts_where_one_is_set_aside_and_chooses_otherwise() 
     made = plan(PlanRequest(job=spec, allocation=there, shim=SHIM, hosts=share.hosts, cores=share.cores, devices=()))
     assert made.launch.argv[1:3] == ("--erf_input", "/runs/job/hosts")
     assert made.launch.files["/runs/job/hosts"].splitlines()[-1] == "rank: 1: { host: 2; cpu: {0-3} ; gpu: {0-1} }"
+
+
+def test_the_reasons_name_a_thousand_nodes_in_a_few_words() -> None:
+    there = alike(node(given=allocation([f"nid{number:04}" for number in range(1, 1001)]), launcher="srun"))
+    made = plan(PlanRequest(job=job(nodes=1000), allocation=there, shim=SHIM))
+    assert made.because[0].decision == "nodes nid[0001-1000]"
