@@ -183,6 +183,7 @@ class TestFailed:
             rig.until_over()
             assert rig.driver.reports[0].reason == "node-unusable"
             assert (ends(panda), rig.driver.ledger.idle) == (["failed"], True)
+            assert not (run.path / "pilots" / "7-1").exists()  # its token is of no use any more
 
     @pytest.mark.parametrize(
         ("asks", "words"), [(False, "without asking for its job"), (True, "took its job and exited with 0 without")]

@@ -13,9 +13,7 @@ from pilotwrap.panda.bridge import Bridge
 from pilotwrap.run import events as ev
 from pilotwrap.run.orders import Payload
 from pilotwrap.run.pilot3.desk import KILL, NULL, Desk, Errand
-from pilotwrap.run.pilot3.files import stage_out
 from pilotwrap.run.pilot3.preparation import Errands, prepare
-from pilotwrap.run.pilot3.watch import Watch
 from pilotwrap.run.verdict import outcome
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from pilotwrap.run.pilot3.desk import Reply
     from pilotwrap.run.pilot3.end import PilotEnd
     from pilotwrap.run.pilot3.terms import PilotTerms
+    from pilotwrap.run.pilot3.watch import Watch
 
 POLL_S = 1.0
 """How often a pilot's log is read: a tenth of the 10 s within which a reason must be known."""
@@ -64,8 +63,6 @@ class PilotAgent:
         given = Errands(errand, self._terms.papers / job.name, self.bridge.url, self.bridge.port)
         made = prepare(job, self._driver.around, self._terms, given)
         self._desk.open(errand)
-        watch = Watch(job.directory / "stdout", time.monotonic())
-        self._driver.post(lambda: self._watches.update({job.name: watch}))
         return made
 
     def payload(self, job: Job) -> Payload:
@@ -75,6 +72,10 @@ class PilotAgent:
 
     def begins(self, job: Job, started: Message) -> bool:
         """Return False: the pilot says itself when its payload runs."""
+        # loaded while the pilot starts: no word of it comes sooner
+        from pilotwrap.run.pilot3.watch import Watch
+
+        self._watches[job.name] = Watch(job.directory / "stdout", time.monotonic())
         apart = started.get("pid_namespace")
         self._seen(job.name, f"started{'' if apart else ' without a PID namespace of its own'}{_why(started)}")
         return False
@@ -91,15 +92,15 @@ class PilotAgent:
 
     def stage_out(self, job: Job, effect: StageOut) -> StagedOut | StageOutFailed:
         """Make sure that what the pilot reports as stored is there; on a worker."""
+        from pilotwrap.run.pilot3.files import stage_out
+
         watch = self._watches.get(job.name)
         return stage_out(job, self._driver.around, watch.files if watch else {}, effect)
 
     def stepped(self, job: Job) -> None:
         """Answer a pilot whose last word is kept, and end it: all that it would still do is sleep."""
         watch = self._watches.get(job.name)
-        if watch is None:
-            return
-        if watch.reply and job.state.phase in {"telling", "done"}:
+        if watch and watch.reply and job.state.phase in {"telling", "done"}:
             watch.answered(time.monotonic())
             self._driver.let_go(job)
         if job.state.phase == "done":
