@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pilotwrap.model.job import JobSpec
     from pilotwrap.model.node import NodeFacts
+    from pilotwrap.model.plan import Because
     from pilotwrap.site.machines.machine import Machine
 
 EXAMPLE = "pilotwrap plan --spec job.json --explain"
@@ -34,15 +35,27 @@ def main(options: argparse.Namespace) -> int:
     from pilotwrap.plan.plan import plan
     from pilotwrap.plan.request import PlanRequest
 
-    spec, facts = _planned(options)
+    spec, facts, machine = _planned(options)
     shim = ("python3", "-I", "-S", "starter.pyz", "shim", "JOB.shim.json")
     made = plan(PlanRequest(job=spec, allocation=allocation_of_all(facts), shim=shim))
+    if machine and options.spec is None:
+        made = made.model_copy(update={"because": (*made.because, *_site_line(machine, spec.nodes))})
     sys.stdout.write(made.to_json() + "\n" if options.json else explained(made) + "\n")
     return 0
 
 
-def _planned(options: argparse.Namespace) -> tuple[JobSpec, NodeFacts]:
-    """Return the job, and the head of the nodes it is planned for: a machine's, a snapshot's or this one."""
+def _site_line(machine: Machine, nodes: int) -> list[Because]:
+    """Return what the site's documentation prints for its whole nodes, to be held against our line."""
+    from pilotwrap.model.plan import Because
+
+    line = machine.full_node.site_line(nodes) if machine.full_node else ""
+    pages = [source.page for source in machine.sources if {"full_node", "node"} & set(source.keys)]
+    reason = "; ".join(["the site's documentation starts whole nodes so; the shim binds alike", *pages])
+    return [Because(decision=line, reason=reason)] if line else []
+
+
+def _planned(options: argparse.Namespace) -> tuple[JobSpec, NodeFacts, Machine | None]:
+    """Return the job, the head of the nodes it is planned for, and the machine where one is named."""
     from pilotwrap.cli.inspect import snapshot_here, snapshot_in
     from pilotwrap.cli.machinefile import machine_for, machine_seen
     from pilotwrap.detect.node import node_facts
@@ -57,9 +70,9 @@ def _planned(options: argparse.Namespace) -> tuple[JobSpec, NodeFacts]:
     if options.nodes is not None:
         spec = spec.model_copy(update={"nodes": options.nodes})
     if machine:
-        return spec, node_facts(machine_snapshot(machine, spec.nodes), machine)
+        return spec, node_facts(machine_snapshot(machine, spec.nodes), machine), machine
     snapshot = snapshot_in(options.snapshot) if options.snapshot else snapshot_here()
-    return spec, node_facts(snapshot, machine_seen(snapshot))
+    return spec, node_facts(snapshot, machine_seen(snapshot)), None
 
 
 def _spec(path: Path | None, machine: Machine | None) -> JobSpec:

@@ -71,6 +71,26 @@ def test_whole_nodes_of_a_machine_are_planned_anywhere(verbs: Verbs) -> None:
     assert (len(made["nodes"]), made["command"]) == (8, ["APP"])
 
 
+@pytest.mark.parametrize(
+    ("machine", "nodes", "line"),
+    [
+        ("frontier", "8", "srun -N 8 -n 64 -c7 --gpus-per-task=1 --gpu-bind=closest APP"),
+        ("polaris", "3", "mpiexec -n 12 --ppn 4 --depth=8 --cpu-bind depth APP"),
+        ("summit-like", "2", "jsrun -n12 -r6 -a1 -c7 -g1 -brs APP"),
+    ],
+)
+def test_the_line_of_the_site_s_own_documentation_stands_beside_ours(
+    verbs: Verbs, machine: str, nodes: str, line: str
+) -> None:
+    whole = verbs.json("plan", "--machine", machine, "-n", nodes)
+    assert whole["because"][-1]["decision"] == line
+
+
+def test_a_spec_s_plan_shows_no_line_for_whole_nodes(verbs: Verbs, spec: str) -> None:
+    made = verbs.json("plan", "--machine", "frontier", "--spec", spec)
+    assert not [one for one in made["because"] if one["decision"].startswith("srun ")]
+
+
 def test_every_known_machine_can_be_planned_for(verbs: Verbs) -> None:
     for machine in machines():
         assert verbs.json("plan", "--machine", machine.name)["mode"] in {"mpi", "copies"}

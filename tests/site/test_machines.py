@@ -210,7 +210,7 @@ def test_whole_nodes_are_launched_and_bound_as_the_site_documents(name: str, gol
     assert machine.full_node is not None
     made = planned(machine, nodes_of(machine, 2))
     shown = {
-        "the site's line": machine.full_node.line,
+        "the site's line": machine.full_node.site_line(2),
         "its source": [one.page for one in machine.sources if {"full_node", "node"} & set(one.keys)],
         "our line": made.launch.argv,
         "local ranks": {

@@ -99,7 +99,11 @@ class FullNode(Value):
     gpus_per_rank: Annotated[int, Field(ge=0)] = 0
     smt: Count = 1
     line: str = ""
-    """The command line that the site prints for two nodes."""
+    """The command line that the site prints, with `{nodes}` and `{ranks}` for its numbers."""
+
+    def site_line(self, nodes: int) -> str:
+        """Return the site's own command line for so many nodes; nothing where none is known."""
+        return self.line.replace("{nodes}", str(nodes)).replace("{ranks}", str(nodes * self.ranks_per_node))
 
 
 class Runtime(Value):
