@@ -198,7 +198,11 @@ def _raise(fault: BaseException | None) -> None:
 
 
 def _loop(driver: Driver, work: PandaWork | None, stopper: Stopper, outside: Outside) -> None:
-    while driver.jobs or driver.leaving or (work and not work.over and not driver.starter_lost and not stopper.spent):
+    def goes_on() -> bool:
+        own = driver.jobs or driver.leaving or driver.preemption.awaited
+        return bool(own or (work and not work.over and not driver.starter_lost and not stopper.spent))
+
+    while goes_on():
         now = time.monotonic()
         wait_s = min(IDLE_S, stopper.due_in(now))
         if work:

@@ -253,11 +253,11 @@ class Fanout:
         """Wait until the launcher has ended; a signal is passed on to every node."""
         driver = self._driver
         stop_at = driver.around.stop_at
-        while self._ended is None and not driver.starter_lost:
+        while (self._ended is None or driver.preemption.awaited) and not driver.starter_lost:
             now = time.monotonic()
             stopper.due_in(now)
             late = stop_at is not None and now >= stop_at + OVERTIME_S
-            if (stopper.reason == "cancelled" or late) and not self._signalled:
+            if (stopper.reason in {"cancelled", "preempted"} or late) and not self._signalled:
                 self._signalled = True
                 driver.link.send({"do": "signal", "id": f"{STEP}/launch", "signal": 15, "grace_s": LAUNCHER_GRACE_S})
             driver.turn(IDLE_S)

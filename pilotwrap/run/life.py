@@ -32,6 +32,8 @@ Step = tuple[State, tuple[Effect, ...]]
 
 _ALIVE: frozenset[Phase] = frozenset({"spawning", "running"})
 
+_STOPPED = "the run was stopped"
+
 
 def step(state: State, event: ev.Event) -> Step:
     """Return what follows from an event: the next state, and the effects in the order in which to do them."""
@@ -166,8 +168,10 @@ def _killed(state: State, detail: str) -> Step:
 
 
 def _stop_asked(state: State, event: ev.StopAsked) -> Step:
-    """Take the nearer end; the first reason stays."""
+    """Take the nearer end; the first reason stays, unless the batch system owns up to it."""
     stop_at = event.at + max(0.0, event.budget_s)
+    if event.reason == "preempted" and state.stop == "cancelled":
+        state = _preempted(state)
     if stop_at >= state.stop_at:
         return state, ()
     state = state._replace(stop_at=stop_at, stop=state.stop or event.reason)
@@ -180,6 +184,14 @@ def _stop_asked(state: State, event: ev.StopAsked) -> Step:
     if state.phase != "new":
         state = state._replace(deadline=_latest(state, state.deadline))
     return hurried(state), ()
+
+
+def _preempted(state: State) -> State:
+    """Correct a stop's reason, and the verdict that came of it if it is not fixed yet."""
+    verdict = state.verdict
+    if verdict and state.report is None and verdict.reason == "cancelled" and verdict.detail.startswith(_STOPPED):
+        state = state._replace(verdict=verdict._replace(state="failed", reason="preempted"))
+    return state._replace(stop="preempted")
 
 
 def _starter_lost(state: State, _event: ev.StarterLost) -> Step:
@@ -278,7 +290,7 @@ def _latest(state: State, natural: float) -> float:
 
 def _stopped(state: State, when: str) -> Verdict:
     reason = state.stop or "cancelled"
-    return Verdict("cancelled" if reason == "cancelled" else "failed", reason, None, f"the run was stopped {when}")
+    return Verdict("cancelled" if reason == "cancelled" else "failed", reason, None, f"{_STOPPED} {when}")
 
 
 def _ended(reason: Reason, exit_code: int | None, detail: str) -> Verdict:

@@ -18,7 +18,7 @@ from pilotwrap.model.report import (
     RunState,
     TimelineEntry,
 )
-from pilotwrap.run.summary import MAX_DETAIL, RunEnd, stop_code
+from pilotwrap.run.summary import MAX_DETAIL, STOPS, RunEnd, stop_code
 
 MAX_EXAMPLES = 10
 NAMED = 10
@@ -100,8 +100,7 @@ def _why(answers: Sequence[Answer], spread: Spread) -> Mapping[str, Reason | str
     """Return the reason and one sentence: of the run's own end, of silent nodes, or of the worst answer."""
     error: PilotwrapError | None = spread.end.error
     if spread.end.stop_reason is not None:
-        detail = "the allocation's time was over" if spread.end.stop_reason == "walltime" else "it was stopped"
-        return {"reason": spread.end.stop_reason, "detail": detail}
+        return {"reason": spread.end.stop_reason, "detail": STOPS[spread.end.stop_reason]}
     if error is not None:
         return {"reason": error.reason, "detail": str(error)[:MAX_DETAIL]}
     if spread.silent:

@@ -27,6 +27,7 @@ class Stopper:
         self.reason: StopReason | None = None
         self._until: float | None = None
         self._lost = False
+        driver.preemption.found = self._taken_back
 
     @property
     def spent(self) -> bool:
@@ -38,6 +39,8 @@ class Stopper:
         stop_at = self._driver.around.stop_at
         near_end = stop_at is not None and time.monotonic() >= stop_at - STOP_BUDGET_S
         self._stop("walltime" if near_end else "cancelled", STOP_BUDGET_S)
+        if self.reason == "cancelled":
+            self._driver.preemption.ask()
 
     def due_in(self, now: float) -> float:
         """End the run if its time has come, or its starter is gone; return the seconds until then."""
@@ -52,6 +55,14 @@ class Stopper:
             self._stop("walltime", rules.grace_s + rules.tell_s + rules.log_s)
             self._driver.stopped = self._driver.stopped or 0
         return max(0.0, stop_at - now)
+
+    def _taken_back(self) -> None:
+        """Name the true reason of a stop that is under way, which ends as soon as it would have; or stop."""
+        self._driver.stopped = self._driver.stopped or 0
+        if self.reason == "cancelled":
+            self.reason = "preempted"
+        left = STOP_BUDGET_S if self._until is None else max(0.0, self._until - time.monotonic())
+        self._stop("preempted", left)
 
     def _stop(self, reason: StopReason, budget_s: float) -> None:
         self.reason = self.reason or reason

@@ -1,6 +1,6 @@
 """The RunReport: how a whole run ended, from its jobs' reports; at most 64 KiB."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pilotwrap import __version__
@@ -19,6 +19,13 @@ from pilotwrap.model.report import (
 )
 
 _INT = 2
+STOPS: Mapping[Reason, str] = {
+    "walltime": "the allocation's time was over",
+    "preempted": "the batch system took the allocation back for another job",
+    "cancelled": "it was stopped",
+}
+"""The run's sentence when it was ended from outside."""
+
 MAX_DETAIL = 1000
 """Characters of a sentence in the report; the whole one is in the run's own files."""
 
@@ -154,7 +161,7 @@ def _untold(reports: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str] | N
 
 def _reason(failed_first: Sequence[JobReport], end: RunEnd) -> tuple[Reason, str]:
     if end.stop_reason is not None:
-        return end.stop_reason, "the allocation's time was over" if end.stop_reason == "walltime" else "it was stopped"
+        return end.stop_reason, STOPS[end.stop_reason]
     if end.error is not None:
         return end.error.reason, str(end.error)
     if not failed_first:

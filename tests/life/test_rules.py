@@ -228,6 +228,31 @@ def test_a_nearer_end_shortens_the_grace_and_keeps_the_reason() -> None:
     assert verdict.reason == "preempted"
 
 
+def test_the_batch_system_s_word_corrects_a_stop_s_reason_until_the_report_is_fixed() -> None:
+    stopped = [*RUNNING, ev.StopAsked(20.0, "cancelled", 60.0)]
+    owned_up = ev.StopAsked(20.1, "preempted", 59.9)
+    assert effects(stopped, owned_up) == [], "it ends no sooner and gets no second signal"
+    ended = ev.Exited(21.0, "payload-signal", 143)
+    for events in ([*stopped, owned_up, ended], [*stopped, ended, owned_up]):
+        told = report(effects(events, ev.StagedOut(22.0, LOG)))
+        assert (told.state, told.reason, told.exit_code) == ("failed", "preempted", 143)
+    fixed = [*stopped, ended, ev.StagedOut(22.0, LOG)]
+    assert after([*fixed, owned_up]).report == after(fixed).report
+
+
+def test_what_the_server_ended_was_not_preempted() -> None:
+    killed = [
+        *RUNNING,
+        ev.Answered(5.0, "running", 2, "ok"),
+        ev.Tick(700.0),
+        ev.Answered(701.0, "heartbeat", 3, "kill"),
+    ]
+    stopped = [*killed, ev.StopAsked(702.0, "cancelled", 5.0), ev.StopAsked(702.1, "preempted", 4.9)]
+    verdict = after(stopped).verdict
+    assert verdict is not None
+    assert (verdict.state, verdict.reason) == ("cancelled", "cancelled")
+
+
 def test_a_payload_that_was_told_to_stop_has_not_finished() -> None:
     events = [*RUNNING, ev.StopAsked(20.0, "walltime", 60.0), ev.Exited(21.0, "ok", 0)]
     told = report(effects(events, ev.StagedOut(22.0, LOG)))

@@ -36,7 +36,7 @@ class Watch:
         self.first_terminal = 0
         self.spawned = self.signalled = self.killed = False
         self.stop: ev.StopAsked | None = None
-        self.ended_first = False
+        self.ended_first = self.owned_up = False
         self.log_asked = self.wrapping = False
         self.report: ef.Report | None = None
         self.record_at = self.spool_at = 0.0
@@ -65,6 +65,8 @@ class Watch:
         elif kind is ev.StopAsked and self.stop is None:
             self.stop = event
             self.ended_first = self.over or self.signalled
+        elif kind is ev.StopAsked and event.reason == "preempted" and self.report is None:
+            self.owned_up = True
         elif kind is ev.Recorded and self.last_send < 0:
             self.last_send = event.at
         self.seen.add(kind)
@@ -158,7 +160,8 @@ class Watch:
         if self.killed:
             demand(report.state == "cancelled" or report.reason == "node-lost", f"killed, but told {report.state}")
         if self.stop and not self.killed and not self.ended_first and not world.starter_lost_seen:
-            ours = {self.stop.reason, "node-lost"}
+            corrected = self.owned_up and self.stop.reason == "cancelled"
+            ours = {"preempted" if corrected else self.stop.reason, "node-lost"}
             demand(report.reason in ours or not self.signalled, f"stopped, but told {report.reason}")
 
     def _send(self, effect: ef.Send) -> None:

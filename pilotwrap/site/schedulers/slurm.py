@@ -24,6 +24,11 @@ LOOKS = Looks(
     programs=("squeue", "sbatch", "scontrol", "scancel"),
 )
 PASSED_ON: tuple[str, ...] = ("SLURM_*", "SLURMD_*", "SRUN_*")
+PREEMPTION = ("squeue", "-h", "-t", "all", "-j", "{job_id}", "-O", "PreemptTime")
+"""Says since when the job is being preempted, before its TERM comes (22.05, measured).
+
+`scontrol show job` does not say so of a job that is requeued.
+"""
 
 _STEP_TITLE = re.compile(r"^slurmstepd: \[(\d+)\.(\w+)\]")
 _SHELL_STEPS = frozenset({"batch", "extern", "interactive"})
@@ -83,6 +88,11 @@ def _gpus_per_node(said: Mapping[str, str]) -> int | None:
         return None if None in counts else sum(count or 0 for count in counts)
     listed = said.get("SLURM_JOB_GPUS")
     return number_of(said.get("SLURM_GPUS_ON_NODE")) or (len(listed.split(",")) if listed else None)
+
+
+def preempted(output: str) -> bool:
+    """Tell whether what PREEMPTION prints is a time; a job that is not preempted has `N/A`."""
+    return output.strip() not in {"", "N/A", "Unknown"}
 
 
 def seconds_of(text: str) -> float | None:
