@@ -3,6 +3,7 @@
 from pilotwrap.model.cpulist import cpus_of
 from pilotwrap.model.errors import AllocationError, BadInputError, LauncherError
 from pilotwrap.model.job import JobSpec
+from pilotwrap.model.node import NodeFacts
 from pilotwrap.model.plan import Agent, Because, Binding, Launch, Plan, RankVariables
 from pilotwrap.plan.binding import bindings, withheld
 from pilotwrap.plan.limits import limits
@@ -84,7 +85,7 @@ def _launch(
     head, job = request.allocation.head, request.job
     kind = launcher_named(head.launcher.command, head.launcher.flavour)
     unset = (*ALL_MASKS, *WIRING, *BINDING_OF_OTHERS)
-    here = hosts == (head.host,) or (head.allocation.node_count == 1 and head.allocation.on_node)
+    here = _is_here(hosts, head)
     held = withheld(bound, head) if here and kind else ""
     if here and job.mode != "mpi" and not held:
         own = Launch(argv=(), env=request.agent_env, unset=unset, keep=passed_on())
@@ -96,6 +97,10 @@ def _launch(
     why = held or f"{head.launcher.path} is there"
     because = Because(decision=f"started by {kind.FLAVOUR or kind.NAME}", reason=why)
     return launch, kind.VARIABLES, because
+
+
+def _is_here(hosts: tuple[str, ...], head: NodeFacts) -> bool:
+    return hosts == (head.host,) or (head.allocation.node_count == 1 and head.allocation.on_node)
 
 
 def _no_launcher(request: PlanRequest, hosts: tuple[str, ...]) -> LauncherError:
