@@ -12,7 +12,7 @@ from pilotwrap.host.wakeup import Wakeup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Dict, List, Optional, Set, Tuple
+    from typing import Callable, Dict, List, Optional, Set, Tuple
 
     from pilotwrap.host.sink import Drains
 else:
@@ -261,20 +261,29 @@ def _watch(kept: ward.Ward, wakeup: Wakeup, grace_s: float, drains: "Optional[Dr
     """Wait for the payload's end, or bring it about; who ended it, if not itself."""
     ended_by = ""
     lifeline = Lifeline()
+    readers = _readers(lifeline, drains)
     poll = select.poll()
-    for fd in [wakeup.fd, *lifeline.fds, *(drains.fds if drains else [])]:
+    for fd in (wakeup.fd, *readers):
         poll.register(fd, select.POLLIN)
     while not kept.gone:
         for fd, _what in poll.poll(_sooner_ms(kept.wait_s(), lifeline.wait_s())):
             if fd == wakeup.fd:
                 ended_by = _passed_on(kept, wakeup, grace_s, ended_by)
-            elif not (drains.take(fd) if drains and fd in drains.fds else lifeline.read()):
+            elif not readers[fd](fd):
                 poll.unregister(fd)
         if lifeline.cut() and not kept.ending:
             ended_by = ended_by or "the head is gone"
             kept.signal(_signal.SIGTERM, grace_s)
         kept.advance()
     return ended_by
+
+
+def _readers(lifeline: "Lifeline", drains: "Optional[Drains]") -> "Dict[int, Callable[[int], bool]]":
+    """Return what reads each descriptor, and is false at its end."""
+    found: "Dict[int, Callable[[int], bool]]" = dict.fromkeys(lifeline.fds, lifeline.read)
+    if drains:
+        found.update(dict.fromkeys(drains.fds, drains.take))
+    return found
 
 
 def _sooner_ms(*waits_s: "Optional[float]") -> "Optional[int]":
@@ -307,10 +316,10 @@ class Lifeline:
         self._beat_at: "Optional[float]" = None
         self._ended = False
 
-    def read(self) -> bool:
+    def read(self, fd: int) -> bool:
         """Take the beats that have come; false at the end."""
         try:
-            data = os.read(0, 4096)
+            data = os.read(fd, 4096)
         except OSError:
             data = b""
         if data:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilotwrap.model.outcome import Outcome
-from pilotwrap.run.orders import begun_mark
+from pilotwrap.run.orders import begun_mark, signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pilotwrap.run.job import Job
+    from pilotwrap.run.orders import Order
 
 BEGIN_S = 15.0
-"""From a launcher's start to its rank 0's, where nothing of this run holds what it waits for (as `srun --immediate`; with the end of it less than 20 s)."""
+"""From a launcher's start to its rank 0's, where nothing of this run holds what it waits for (as for srun)."""
 
 END_S = 4.0
 """TERM to KILL of a launcher that has no ranks to end (a guess)."""
@@ -39,6 +40,10 @@ class Beginnings:
         """Take notice that a job's launcher runs."""
         if job.plan and job.plan.launch.waits:
             self._waiting[job.name] = job, at + self.limit_s
+
+    def ends(self, now: float) -> list[Order]:
+        """Return the orders that end those that have waited too long."""
+        return [order for job in self.overdue(now) for order in signals(job.alive, END_S)]
 
     def overdue(self, now: float) -> list[Job]:
         """Return those that have waited too long, each once; one that may wait for another launch of ours has not."""

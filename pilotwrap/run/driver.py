@@ -17,7 +17,7 @@ from pilotwrap.plan.shortage import lowered
 from pilotwrap.run import effects as fx
 from pilotwrap.run import events as ev
 from pilotwrap.run.agent import Agent, DirectAgent
-from pilotwrap.run.beginning import END_S, Beginnings
+from pilotwrap.run.beginning import Beginnings
 from pilotwrap.run.job import Job, rank_of
 from pilotwrap.run.jobreport import report_of
 from pilotwrap.run.journal import Journal
@@ -117,8 +117,7 @@ class Driver:
         for job in [job for job in self.jobs.values() if job.wake_at is not None and job.wake_at <= now]:
             job.wake_at = None
             self.happened(job, ev.Tick(now))
-        for job in self.beginnings.overdue(now):
-            self._orders += signals(job.alive, END_S)
+        self._orders += self.beginnings.ends(now)
         self._settle()
 
     def take(self, job: Job) -> None:

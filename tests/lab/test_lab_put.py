@@ -9,6 +9,7 @@ import pytest
 from pilotwrap.lab.listing import listed_jobs
 from pilotwrap.lab.put import TRANSFORMATION, panda_job, put_files, put_jobs
 from pilotwrap.model.errors import BadInputError
+from pilotwrap.model.job import Shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,12 @@ def test_a_plain_command_is_all_that_the_parameters_say() -> None:
     assert job["transformation"] == TRANSFORMATION
     assert shlex.split(str(job["jobPars"])) == ["echo", "two words", "$HOME"]
     assert (job["coreCount"], job["maxWalltime"], job["outFiles"]) == (1, 0, job["logFile"])
+
+
+def test_every_key_of_a_shape_can_be_put() -> None:
+    shape = {**Shape(gpu_variable="HIP_VISIBLE_DEVICES", rank_output="per-rank").model_dump(mode="json")}
+    said = shlex.split(str(panda_job({"command": ["true"], **shape, "cpus_per_rank": 1}, "spec")["jobPars"]))
+    assert Shape.model_validate_json(said[1]).rank_output == "per-rank"
 
 
 def test_a_shape_of_defaults_is_not_said() -> None:

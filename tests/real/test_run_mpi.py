@@ -80,3 +80,29 @@ def test_the_wiring_of_the_step_around_us_does_not_reach_a_payload(
     expected = {"copies": ["rank 0 of 1 on node1"], "mpi": ["rank 0 of 2 on node1", "rank 1 of 2 on node1"]}
     printed = {line for path in worker.run_dir.glob("jobs/*/stdout*") for line in path.read_text().splitlines()}
     assert sorted(printed) == expected[mode]
+
+
+ONE_FAILS = """
+echo "rank $PILOTWRAP_RANK"; : > up.$PILOTWRAP_RANK
+[ "$PILOTWRAP_RANK" = 3 ] || exec sleep 300
+until [ -e up.0 ] && [ -e up.1 ] && [ -e up.2 ]; do sleep 0.05; done
+exit 3
+"""
+
+
+@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["batch script", "inside of a step"])
+def test_a_failing_rank_ends_all_and_its_own_code_is_told(worker: Worker, within: Sequence[str]) -> None:
+    shape = {"mode": "mpi", "nodes": 2, "ranks_per_node": 2, "rank_output": "per-rank"}
+    panda_id = worker.put(["sh", "-c", ONE_FAILS], **shape)
+    worker.start("--jobs", "1", within=within, lasting=not within)
+    if within:
+        worker.ended()
+    else:
+        worker.done()
+        worker.nothing_left()
+    job = worker.verdict(panda_id)
+    assert (job["state"], job["reports"], job["trans_exit_code"]) == ("failed", 1, 3), (job, worker.log)
+    assert f"exited with code 3 (rank 3 on {worker.slurm.nodes[1]})" in job["pilot_error_diag"], job
+    (folder,) = worker.run_dir.glob("jobs/*/ranks")
+    said = {path.name: path.read_text() for path in folder.glob("*.out")}
+    assert said == {f"{rank}.out": f"rank {rank}\n" for rank in range(4)}
