@@ -73,4 +73,4 @@ class Beginnings:
             f"{launcher} was asked for {job.plan.ranks} ranks on {nodes} nodes and has begun none in "
             f"{self.limit_s:.0f} s: it waits for what something else holds; end that, or ask for less"
         )
-        return outcome.model_copy(update={"reason": "launcher", "detail": detail})
+        return outcome.model_copy(update={"reason": "launcher", "exit_code": None, "detail": detail})
