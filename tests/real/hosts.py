@@ -39,7 +39,7 @@ exit "$code"
 """
 
 MARK = "300.31415"
-"""Seconds to sleep, and a word of processes that must be gone 10 s after the command: else the last line is `N left`."""
+"""Seconds to sleep; a word of processes that must be gone 10 s after the command, or the last line is `N left`."""
 
 _REMOTE = """#!/bin/sh
 while [ "${{1#-}}" != "$1" ]; do shift; done
