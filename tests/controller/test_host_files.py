@@ -59,7 +59,8 @@ def test_of_the_survey(run_directory: RunDirectory, starter_of: Callable[[Script
     said = []
 
     def script(order: dict[str, Any]) -> list[dict[str, Any]]:
-        said.append(written(order))
+        path = run_directory.path / "survey.hosts"
+        said.append(path.read_text() if str(path) in order["argv"] and path.exists() else "nothing")
         return [started("survey"), exited("survey", 1)]
 
     surveyed(facts(), starter_of(script).link, run_directory, STARTER)
