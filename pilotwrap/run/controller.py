@@ -143,7 +143,8 @@ def _controlled(
 
 def _fanout(driver: Driver, options: RunOptions, begun: Begun) -> Fanout | None:
     """Return the way to one controller a node, where jobs are fetched so."""
-    one = len(driver.around.allocation.hosts) == 1 and not options.pilot
+    hosts, own = driver.around.allocation.hosts, begun.head.host
+    one = hosts == (own,) or (len(hosts) == 1 and not options.pilot)
     if options.worker is None or options.controllers == "head" or one:
         return None
     from pilotwrap.run.fanout import Fanout, spreads
@@ -246,6 +247,8 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
 
 def _own_node(options: RunOptions, head: NodeFacts) -> NodeFacts | None:
     """Return this node by itself; None where pilots get a controller on each node. UsageError: neither can be."""
+    if head.allocation.node_count == 1 and head.allocation.nodes == (head.host,):
+        return head
     from pilotwrap.run.fanout import alone, may_spread
 
     if may_spread(options, head):
