@@ -89,6 +89,12 @@ class Gpus:
         """Return the device file of a node's GPU."""
         return self.root / node / "dev" / f"nvidia{gpu}"
 
+    def why_not(self) -> str | None:
+        """Return why nobody may open the device files here, whatever Slurm grants, and how one may."""
+        if os.access(self.device(self.nodes[0], 0), os.R_OK | os.W_OK):
+            return None
+        return f"devices {MAJOR}:* are refused here: run the tests in a container with --privileged"
+
     def lose(self, node: str, gpu: int) -> None:
         """Have a GPU fall off: its bus shows it, its driver does not."""
         (self.root / node / "proc/driver/nvidia/gpus" / ADDRESSES[gpu] / "information").unlink()

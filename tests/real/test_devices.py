@@ -42,6 +42,8 @@ def site(request: pytest.FixtureRequest, library: Path, tmp_path_factory: pytest
         pytest.skip(reason)
     gpus = Gpus(tmp_path_factory.mktemp("gpus"), tuple(f"node{number}" for number in range(1, 5)))
     gpus.make()
+    if reason := gpus.why_not():
+        pytest.skip(reason)
     with started(4, gpus.variant(library, constrained=constrained)) as running:
         yield Site(running, gpus, constrained=constrained)
     for left in CGROUP.glob("devices/slurm_node[1-4]"):
