@@ -17,12 +17,15 @@ from real import processes
 from real.slurm import Slurm, started, why_not
 from real.worker import IN_A_STEP, PROGRAM, REPOSITORY, Worker, lab, until
 
+from pilotwrap.lab.process import LabProcess
+
 __all__ = ["lab"]
 
 CORES = len(os.sched_getaffinity(0))
 """All nodes are this host."""
 
 ONE_NODE = {"command": ["/bin/sh"], "cpus_per_rank": 1}
+WAYS = pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def each_once(worker: Worker, ids: Sequence[int]) -> None:
         assert (job["state"], job["reports"]) == ("finished", 1), job
 
 
-@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+@WAYS
 def test_one_controller_a_node_fetches_and_all_is_one_report(wide: Worker, within: Sequence[str]) -> None:
     ids = [wide.put(["sh", "-c", "echo $SLURMD_NODENAME; sleep 1"]) for _ in range(16)]
     wide.start("--spec", shape(wide), within=within, lasting=True)
@@ -86,14 +89,14 @@ def test_the_number_of_jobs_is_shared_out(wide: Worker) -> None:
     wide.nothing_left()
 
 
-def waiting_jobs(wide: Worker, count: int = 4) -> list[int]:
+def waiting_jobs(wide: Worker, within: Sequence[str], count: int = 4) -> list[int]:
     """Start a job on each node, which ends when the file `go` is there.
 
     A plain `wait` would be 0 also when scancel's signal reaches what is waited for before the shell itself.
     """
     script = f"echo begun; until [ -e {wide.home}/go ]; do sleep 0.2; done & wait $!"
     ids = [wide.put(["sh", "-c", script], cpus_per_rank=CORES) for _ in range(count)]
-    wide.start("--spec", shape(wide, cpus_per_rank=CORES), lasting=True)
+    wide.start("--spec", shape(wide, cpus_per_rank=CORES), within=within, lasting=True)
     for panda_id in ids:
         wide.running(panda_id, 1)
     return ids
@@ -112,8 +115,9 @@ def failed_once(worker: Worker, ids: Sequence[int]) -> None:
         assert (job["state"], job["reports"]) == ("failed", 1), job
 
 
-def test_term_to_the_head_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
-    ids = waiting_jobs(wide)
+@WAYS
+def test_term_to_the_head_ends_all_nodes_and_each_job_is_told_once(wide: Worker, within: Sequence[str]) -> None:
+    ids = waiting_jobs(wide, within)
     os.kill(head(wide), signal.SIGTERM)
     wide.done()
     assert (wide.home / "code").read_text() == "143\n", wide.log
@@ -122,15 +126,17 @@ def test_term_to_the_head_ends_all_nodes_and_each_job_is_told_once(wide: Worker)
     failed_once(wide, ids)
 
 
-def test_the_head_killed_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
-    ids = waiting_jobs(wide)
+@WAYS
+def test_the_head_killed_ends_all_nodes_and_each_job_is_told_once(wide: Worker, within: Sequence[str]) -> None:
+    ids = waiting_jobs(wide, within)
     os.kill(head(wide), signal.SIGKILL)
     wide.nothing_left(30)
     failed_once(wide, ids)
 
 
-def test_scancel_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
-    ids = waiting_jobs(wide)
+@WAYS
+def test_scancel_ends_all_nodes_and_each_job_is_told_once(wide: Worker, within: Sequence[str]) -> None:
+    ids = waiting_jobs(wide, within)
     wide.slurm.cancel(wide.job_id)
     wide.ended()
     wide.nothing_left()
@@ -138,8 +144,9 @@ def test_scancel_ends_all_nodes_and_each_job_is_told_once(wide: Worker) -> None:
     failed_once(wide, ids)
 
 
-def test_a_killed_node_is_named_and_flush_tells_what_it_left(wide: Worker) -> None:
-    ids = waiting_jobs(wide)
+@WAYS
+def test_a_killed_node_is_named_and_flush_tells_what_it_left(wide: Worker, within: Sequence[str]) -> None:
+    ids = waiting_jobs(wide, within)
     gone = wide.slurm.nodes[2]
     on_it = [f"SLURMD_NODENAME={gone}\0", f"SLURM_JOB_ID={wide.job_id}\0"]
     for pid in set(processes.marked(on_it[0])) & set(processes.marked(on_it[1])):
@@ -202,7 +209,7 @@ def noting(worker: Worker, seconds: float, nodes: int = 1, cores: int = CORES) -
     return {"command": ["sh", "-c", script], "nodes": nodes, "cpus_per_rank": cores, "walltime_s": 2 * seconds + 5}
 
 
-@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+@WAYS
 def test_jobs_of_one_and_three_nodes_run_at_the_same_time(wide: Worker, within: Sequence[str]) -> None:
     submitted(wide, listed(wide, [noting(wide, 3), noting(wide, 3, nodes=3)]), within)
     wide.done()
@@ -213,7 +220,7 @@ def test_jobs_of_one_and_three_nodes_run_at_the_same_time(wide: Worker, within: 
     wide.nothing_left()
 
 
-@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+@WAYS
 def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: Worker, within: Sequence[str]) -> None:
     chance = random.Random(5)  # noqa: S311 - the same shapes in every run
     specs = []
@@ -234,9 +241,12 @@ def test_many_random_shapes_fill_the_allocation_and_never_over_commit_it(wide: W
 # ---- once more
 
 
-def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(alone: Worker) -> None:
+@WAYS
+def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches(
+    alone: Worker, within: Sequence[str]
+) -> None:
     lost = alone.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES)
-    alone.start("--controllers", "head", lasting=True)
+    alone.start("--controllers", "head", within=within, lasting=True)
     alone.running(lost, 1)
     os.kill(alone.controller, signal.SIGKILL)
     alone.done()
@@ -250,16 +260,24 @@ def test_a_requeued_batch_job_tells_what_its_earlier_life_left_before_it_fetches
     each_once(alone, [later])
 
 
-def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(wide: Worker) -> None:
-    """From inside of a step; its head hears of the end from nobody but its own clock."""
-    ids = [wide.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES) for _ in range(4)]
-    wide.start("--spec", shape(wide, cpus_per_rank=CORES), within=IN_A_STEP, minutes=1, lasting=True)
-    until((wide.home / "code").exists, "the end", 80)
-    report = wide.report()
-    assert (report["state"], report["reason"]) == ("failed", "walltime"), wide.log
-    assert (wide.home / "code").read_text() == "124\n"
-    wide.nothing_left()
-    failed_once(wide, ids)
+def test_at_the_end_of_the_time_every_node_stops_itself_and_tells(four: Slurm, lab: LabProcess, tmp_path: Path) -> None:
+    """Both ways in the same minute. The head inside of a step hears of the end from nobody but its own clock."""
+    begun: list[tuple[Worker, list[int]]] = []
+    for name, within in (("shell", ()), ("step", IN_A_STEP)):
+        home = tmp_path / f"{tmp_path.name}-{name}"
+        home.mkdir()
+        worker = Worker(four, lab, home)
+        ids = [worker.put(["sh", "-c", "echo begun; exec sleep 300"], cpus_per_rank=CORES) for _ in range(4)]
+        worker.start("--spec", shape(worker, cpus_per_rank=CORES), within=within, minutes=1, lasting=True)
+        begun.append((worker, ids))
+    for worker, ids in begun:
+        until((worker.home / "code").exists, "the end", 80)
+        report = worker.report()
+        assert (report["state"], report["reason"]) == ("failed", "walltime"), worker.log
+        assert (worker.home / "code").read_text() == "124\n"
+        worker.nothing_left()
+        failed_once(worker, ids)
+        worker.end()
 
 
 DRIVER = """
@@ -280,7 +298,7 @@ while left:
 """
 
 
-@pytest.mark.parametrize("within", [(), IN_A_STEP], ids=["in the batch shell", "in a step"])
+@WAYS
 def test_a_driver_has_steps_of_several_nodes_side_by_side(wide: Worker, within: Sequence[str]) -> None:
     program = wide.home / "driver.py"
     program.write_text(DRIVER.format(examples=str(REPOSITORY / "examples")))
@@ -295,3 +313,32 @@ def test_a_driver_has_steps_of_several_nodes_side_by_side(wide: Worker, within: 
     assert ends["five"] == ["bad-input"]
     assert sorted([*ends["three"], *ends["one"]]) == sorted(["ok", "ok", *wide.slurm.nodes])
     wide.nothing_left()
+
+
+SLEEPING_DRIVER = """
+import sys
+sys.path.insert(0, {examples!r})
+from driver import Steps
+steps = Steps()
+steps.ask("three", command=["sh", "-c", "echo begun; exec sleep 300"], nodes=3, ranks_per_node=1, mode="mpi")
+steps.ask("one", command=["sh", "-c", "echo begun; exec sleep 300"])
+while True:
+    steps.hear()
+"""
+
+
+@WAYS
+def test_a_driver_that_is_stopped_leaves_no_step_anywhere(wide: Worker, within: Sequence[str]) -> None:
+    program = wide.home / "driver.py"
+    program.write_text(SLEEPING_DRIVER.format(examples=str(REPOSITORY / "examples")))
+    spec = {"command": [sys.executable, "-B", str(program)], "mode": "driver", "nodes": 4}
+    submitted(wide, listed(wide, [spec]), within)
+
+    def begun() -> int:
+        return sum(path.read_text().count("begun") for path in (wide.home / "runs").glob("??/*/jobs/**/stdout"))
+
+    until(lambda: begun() == 4, f"all ranks of both steps; {wide.log}")
+    os.kill(head(wide), signal.SIGTERM)
+    wide.done()
+    wide.nothing_left()
+    assert (wide.report()["reason"], (wide.home / "code").read_text()) == ("cancelled", "143\n"), wide.log
