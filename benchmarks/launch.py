@@ -25,7 +25,7 @@ from pathlib import Path
 
 import batch
 from real.slurm import started
-from turns import Call, load, medians
+from turns import Call, load, took
 
 from pilotwrap.cli.inspect import snapshot_here
 from pilotwrap.detect.node import node_facts
@@ -70,12 +70,12 @@ def inside(home: Path, rounds: int, jobs: int) -> None:
     archive = home / "starter.pyz"
     archive.write_bytes(subprocess.check_output([sys.executable, "-m", "pilotwrap", "starter"]))
     for nodes, each in SHAPES:
-        took = medians(rounds, launches(home, nodes, each))
-        plain, *others = took.items()
-        print(f"{nodes} nodes, {nodes * each} ranks: {plain[0]} {1000 * plain[1]:.0f} ms")
-        for name, seconds in others:
-            more = 1000 * (seconds - plain[1])
-            print(f"  {name:<44} x {seconds / plain[1]:.2f}  {more:+6.1f} ms, {more / nodes / each:+5.1f} a rank")
+        plain, *others = took(rounds, launches(home, nodes, each)).items()
+        at_best = 1000 * plain[1].least
+        print(f"{nodes} nodes, {nodes * each} ranks: {plain[0]} {1000 * plain[1].median:.0f} ms, {at_best:.0f} at best")
+        for name, one in others:
+            more, least = 1000 * (one.median - plain[1].median), one.least / plain[1].least
+            print(f"  {name:<44} x {one.median / plain[1].median:.2f}  {more:+6.1f} ms; at best x {least:.2f}")
     if jobs:
         whole(home, rounds, jobs)
 
@@ -145,11 +145,11 @@ def whole(home: Path, rounds: int, jobs: int) -> None:
         )
     plain = f"for i in $(seq {jobs}); do srun --nodes={NODES} --ntasks={NODES} --overlap true; done"
     calls["srun"] = timed(["sh", "-c", plain], os.environ)
-    took = medians(max(2, rounds // 3), calls)
-    each, srun = (took[f"run {jobs + 1}"] - took["run 1"]) / jobs, took["srun"] / jobs
+    seconds = {name: one.median for name, one in took(max(2, rounds // 3), calls).items()}
+    each, srun = (seconds[f"run {jobs + 1}"] - seconds["run 1"]) / jobs, seconds["srun"] / jobs
     print(f"one more job of {NODES} nodes and {NODES} ranks in a running run, {jobs} of them, one at a time")
     print(f"  {1000 * each:.0f} ms, plain srun {1000 * srun:.0f} ms: x {each / srun:.2f}")
-    print(f"  the run of one job as a whole: {took['run 1']:.2f} s")
+    print(f"  the run of one job as a whole: {seconds['run 1']:.2f} s")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main() -> None:
         for minor in range(GPUS):
             tree.nvidia(f"0000:c{minor + 1}:00.0", minor)
         well, hanging = ({**os.environ, "LD_LIBRARY_PATH": library, "FAKE_NVML": w} for w in ("", "hang:1"))
-        took = turns.medians(
+        seconds = turns.took(
             runs,
             {
                 "bare interpreter": interpreter,
@@ -54,11 +54,13 @@ def main() -> None:
                 "observed, probed, understood": lambda: whole(tree, well),
             },
         )
-        late = turns.medians(3, {"hang": lambda: probe(hanging, None)})["hang"] - DEADLINE_S
+        late = turns.took(3, {"hang": lambda: probe(hanging, None)})["hang"].median - DEADLINE_S
     print(turns.load())
-    bare = took["bare interpreter"]
-    for what, seconds in took.items():
-        print(f"  {what:<32} {1000 * seconds:>7.1f} ms  x {seconds / bare:.1f}")
+    bare = seconds["bare interpreter"]
+    for what, one in seconds.items():
+        ratio, least = one.median / bare.median, one.least / bare.least
+        best = 1000 * one.least
+        print(f"  {what:<32} {1000 * one.median:>6.0f} ms  x {ratio:.1f}; at best {best:>4.0f} ms  x {least:.1f}")
     print(f"a healthy node may take {1000 * BUDGET_S:.0f} ms; a GPU that hangs: the deadline and {1000 * late:.0f} ms")
 
 

@@ -3,6 +3,7 @@
 import os
 import statistics
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -10,13 +11,20 @@ Call = Callable[[], float]
 """Does something, and returns its seconds."""
 
 
-def medians(rounds: int, calls: Mapping[str, Call]) -> dict[str, float]:
-    """Return each call's median of so many rounds; one round more, the first, warms up."""
+class Took(NamedTuple):
+    """Seconds of one call in many rounds; on a machine with much else to do the least says more."""
+
+    median: float
+    least: float
+
+
+def took(rounds: int, calls: Mapping[str, Call]) -> dict[str, Took]:
+    """Return what each call took in so many rounds; one round more, the first, warms up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
             taken[name].append(call())
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+    return {name: Took(statistics.median(values[1:]), min(values[1:])) for name, values in taken.items()}
 
 
 def load() -> str:
