@@ -40,7 +40,7 @@ REMEDIES: Mapping[Reason, str] = {
     "panda-queue": "check the queue's name, and that its status is online and its state ACTIVE",
     "server": "check the server's URL and the network; what is not told waits for `pilotwrap flush`",
     "no-work": "check that the queue has activated jobs that fit this node's memory, disk and time",
-    "preempted": "submit it again",
+    "preempted": "submit it again, unless the batch system requeues it by itself",
     "cancelled": "somebody asked for its end: the server, or who signalled the run",
     "internal": "send the lines on stderr and this directory with a bug report",
 }
