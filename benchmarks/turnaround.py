@@ -6,7 +6,10 @@ Compared in one run, turn by turn, against one embedded server that has the lega
 direct agent, PanDA's own pilot by itself, and the same pilot under pilotwrap. Each takes one job whose payload is
 `true`, makes its log and reports. All is prepared before the clock starts: the pilot is fetched and unpacked, in the
 run's cache and, for the bare one, in a folder of its own as its archive has it (a site's wrapper unpacks it for every
-pilot); and one round is run that does not count. A round takes some 30 s, nearly all of it the bare pilot's waiting.
+pilot); and one round is run that does not count. A round takes some 40 s, most of it the bare pilot's waiting.
+
+The last line is a job that a run takes when it is under way: from the report of the job before it, which had all of the
+node's cores, to its own.
 
 Needs root: pilots run as the user nobody, in a room of their own with its own processes and loopback alone.
 """
@@ -36,7 +39,7 @@ from pilotwrap.plan.pilotflags import FIXED_BASE_URL
 from pilotwrap.run.pilot3.source import find, pilot_source
 
 ROOM = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-DIRECT, ALONE, UNDER = "direct agent", "pilot alone", "pilot under pilotwrap"
+DIRECT, ALONE, UNDER, NEXT = "direct agent", "pilot alone", "pilot under pilotwrap", "the same, next job"
 BARE = "bare/pilot3"
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"
@@ -52,7 +55,7 @@ REPORTED = {"holding", "transferring", "finished", "failed"}
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds since the start of the program."""
+    """Seconds since the start of the program, or since the report of the job before."""
 
     report: float
     gone: float
@@ -71,10 +74,11 @@ class Bench:
         """Return the folder of the one storage endpoint."""
         return self.folder / "storage"
 
-    def put(self, **more: str) -> int:
+    def put(self, cores: int = 1, **more: str) -> int:
         """Put a trivial job in and return its number."""
+        job = panda_job({"command": ["true"], "cpus_per_rank": cores}, "benchmark")
         with closing(Store(self.lab.db)) as store:
-            return put_jobs(store, [{**panda_job({"command": ["true"]}, "benchmark"), **more}])[0]["panda_id"]
+            return put_jobs(store, [{**job, **more}])[0]["panda_id"]
 
     def final(self, panda_id: int) -> dict[str, Any]:
         """Return the job once the server's Adder, which looks ten times a second, has made it final, or after 5 s."""
@@ -146,6 +150,7 @@ def measure(folder: Path, pilot: str, rounds: int, *, timeline: bool) -> None:
             DIRECT: lambda turn: direct(bench, turn),
             ALONE: lambda turn: alone(bench, turn),
             UNDER: lambda turn: under_pilotwrap(bench, turn),
+            NEXT: lambda turn: next_job(bench, turn),
         }
         took: dict[str, list[Took]] = {name: [] for name in kinds}
         for turn in range(rounds + 1):
@@ -186,15 +191,20 @@ def living() -> set[str]:
     return {entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()}
 
 
-def ours(bench: Bench, turn: int, name: str, words: list[str], **job: str) -> Took:
+def ours(bench: Bench, turn: int, name: str, words: list[str]) -> Took:
     """Run pilotwrap for one job."""
-    panda_id = bench.put(**job)
+    panda_id = bench.put()
+    began, ended = run(bench, turn, name, [*words, "--jobs", "1"])
+    return Took(bench.reported_at(panda_id) - began, ended - began)
+
+
+def run(bench: Bench, turn: int, name: str, words: list[str]) -> tuple[float, float]:
+    """Run pilotwrap, and return when it was started and when nothing of it was left."""
     where = bench.lab.address
     command = [sys.executable, "-m", "pilotwrap", "run", "--server", where.url, "--panda-queue", where.panda_queue]
-    command += ["--credential", str(where.token_path), "--origin", where.origin, "--jobs", "1", "--json"]
+    command += ["--credential", str(where.token_path), "--origin", where.origin, "--json"]
     command += ["--run-dir", str(bench.folder / "runs"), *words]
-    began, ended = timed(command, bench.folder / f"{name}-{turn}.json", dict(os.environ))
-    return Took(bench.reported_at(panda_id) - began, ended - began)
+    return timed(command, bench.folder / f"{name}-{turn}.json", dict(os.environ))
 
 
 def direct(bench: Bench, turn: int) -> Took:
@@ -206,9 +216,21 @@ def direct(bench: Bench, turn: int) -> Took:
 
 def under_pilotwrap(bench: Bench, turn: int) -> Took:
     """Let a pilot do it that pilotwrap starts, watches and ends."""
-    words = ["--agent", "pilot3", "--pilot", bench.pilot]
-    words += ["--storagedata", f"{bench.lab.address.url}/cache/ddmendpoints.json"]
-    return ours(bench, turn, "pilot", words)
+    return ours(bench, turn, "pilot", pilot_words(bench))
+
+
+def next_job(bench: Bench, turn: int) -> Took:
+    """Let one run do two such jobs, one after the other, and return what the second took."""
+    jobs = [bench.put(cores=len(os.sched_getaffinity(0))) for _ in range(2)]
+    _, ended = run(bench, turn, "two", [*pilot_words(bench), "--jobs", "2"])
+    first, second = sorted(bench.reported_at(panda_id) for panda_id in jobs)
+    return Took(second - first, ended - first)
+
+
+def pilot_words(bench: Bench) -> list[str]:
+    """Return what `run` is told of the pilot."""
+    storages = f"{bench.lab.address.url}/cache/ddmendpoints.json"
+    return ["--agent", "pilot3", "--pilot", bench.pilot, "--storagedata", storages]
 
 
 def alone(bench: Bench, turn: int) -> Took:
