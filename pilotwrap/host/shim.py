@@ -350,4 +350,4 @@ def _is_number(text: str) -> bool:
 
 
 def _say(text: str) -> None:
-    print("pilotwrap shim: " + text.replace("\n", " "), file=sys.stderr)
+    print("pilotwrap shim: " + " ".join(text.splitlines()), file=sys.stderr)

@@ -145,6 +145,7 @@ def test_no_file_makes_a_traceback(
         {"counted": [1]},
         {"local_rank": "1"},
         {"local_rank": None},
+        {"env": {"a\r\nb": None}},
     ],
 )
 def test_a_binding_of_a_wrong_type_is_one_line_and_122(shim: Shim, binding: dict[str, object]) -> None:

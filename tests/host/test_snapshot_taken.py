@@ -124,7 +124,7 @@ def test_a_sysroot_is_read_in_place_of_this_machine(tmp_path: Path) -> None:
         "numa_node": 3,
         "local_cpus": "48-63",
         "render_nodes": [],
-            "answers": None,
+        "answers": None,
         "granted": None,
     }
     assert snapshot["nvidia"] == {"0000:c1:00.0": "Model: a card\n"}
