@@ -350,4 +350,5 @@ def _is_number(text: str) -> bool:
 
 
 def _say(text: str) -> None:
-    print("pilotwrap shim: " + " ".join(text.splitlines()), file=sys.stderr)
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    print("pilotwrap shim: " + " ".join(plain.splitlines()), file=sys.stderr)
