@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ class Preemption:
         self._known.clear()
         self._until = time.monotonic() + ASK_S
         self._tries = TRIES
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the answer to an earlier question
+            self._path.unlink()
         self._send(self._question.command)
 
     def _send(self, command: Sequence[str]) -> None:

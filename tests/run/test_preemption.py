@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ ONCE_MORE = f"[ $(wc -l < {{asked}}) -gt 1 ] || kill -TERM $$; {YES}"
 """It is hit by a TERM that was meant for all."""
 
 WAITS = ": > ready; exec sleep 300"
+HEEDS = "trap 'exit 3' TERM; : > ready; while :; do sleep 0.05; done"
+SLOWLY = f"sleep 0.4; {YES}"
 
 
 def answering(rig: Rig, answer: str) -> Path:
@@ -52,7 +55,7 @@ def payload(run: Run) -> int:
     return next(pid for pid, line in alive_under(run.folder).items() if line.startswith("sleep 300"))
 
 
-@pytest.mark.parametrize("answer", [YES, ONCE_MORE], ids=["at once", "at the second time"])
+@pytest.mark.parametrize("answer", [YES, SLOWLY, ONCE_MORE], ids=["at once", "slowly", "at the second time"])
 def test_a_stop_is_named_preempted_when_the_batch_system_says_so(rig: Rig, answer: str) -> None:
     answering(rig, answer)
     ids, run = waiting(rig)
@@ -102,8 +105,20 @@ def test_a_payload_that_somebody_else_ended_is_its_own_failure(rig: Rig) -> None
     assert [job["reports"] for job in rig.final(*ids)] == [1, 1]
 
 
+def test_a_payload_that_ends_by_itself_at_term_waits_for_the_answer_too(rig: Rig) -> None:
+    answering(rig, SLOWLY)
+    spec = rig.path / "job.json"
+    spec.write_text(json.dumps(rig.sh(HEEDS)))
+    run = rig.start("--json", "--spec", str(spec))
+    until((run.folder / "ready").exists, "the payload runs")
+    run.child.send_signal(signal.SIGTERM)
+    ended = run.end()
+    (job,) = ended.report["jobs"]
+    assert (ended.code, job["state"], job["reason"], job["exit_code"]) == (124, "failed", "preempted", 3), ended
+
+
 def test_a_run_without_a_job_says_so_too(rig: Rig) -> None:
-    asked = answering(rig, YES)
+    asked = answering(rig, SLOWLY)
     run = rig.start("--json", "--wait-for-work", "60")
     until(lambda: run.made, "it has begun")
     run.child.send_signal(signal.SIGTERM)
