@@ -362,8 +362,10 @@ class Driver:
         job.outcome = ended
         if job.parent is None:
             self.outcomes[job.name] = ended
-        said = ev.Exited(at, ended.reason, ended.exit_code, ended.detail)
-        self.preemption.weigh(ended, lambda: self.happened(job, said))
+        own = None if job.state.phase == "ending" else ended.exit_code
+        self.preemption.weigh(
+            own, lambda: self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
+        )
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
         def bring() -> None:

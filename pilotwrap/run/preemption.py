@@ -12,7 +12,6 @@ from pilotwrap.site.schedulers.preemption import question
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pilotwrap.model.outcome import Outcome
     from pilotwrap.run.link import Message, StarterLink
     from pilotwrap.run.surroundings import Surroundings
 
@@ -88,12 +87,13 @@ class Preemption:
         """Have a job's last word wait until the answer is there, if it is on its way."""
         self._known.wait(ASK_S)
 
-    def weigh(self, ended: Outcome, then: Callable[[], None]) -> None:
+    def weigh(self, exit_code: int | None, then: Callable[[], None]) -> None:
         """Do `then`, which judges a job's end: after the answer, where TERM came to a payload before it came to us.
 
+        No exit code: we ended it ourselves.
         Slurm sends it to the steps alone when a preempted job's grace begins, and to all of a step at once.
         """
-        if self._question is None or ended.exit_code != TERM_EXIT or not self._may_ask():
+        if self._question is None or exit_code != TERM_EXIT or not self._may_ask():
             then()
         else:
             self._waiting.append(then)
