@@ -362,10 +362,8 @@ class Driver:
         job.outcome = ended
         if job.parent is None:
             self.outcomes[job.name] = ended
-        own = None if job.state.phase == "ending" else ended.exit_code
-        self.preemption.weigh(
-            own, lambda: self.happened(job, ev.Exited(at, ended.reason, ended.exit_code, ended.detail))
-        )
+        said = ev.Exited(at, ended.reason, ended.exit_code, ended.detail)
+        self.preemption.weigh(job.state.phase, said, lambda: self.happened(job, said))
 
     def _stage_out(self, job: Job, effect: fx.StageOut) -> None:
         def bring() -> None:

@@ -12,7 +12,9 @@ from pilotwrap.site.schedulers.preemption import question
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pilotwrap.run.events import Exited
     from pilotwrap.run.link import Message, StarterLink
+    from pilotwrap.run.state import Phase
     from pilotwrap.run.surroundings import Surroundings
 
 ASK_S = 1.0
@@ -87,13 +89,14 @@ class Preemption:
         """Have a job's last word wait until the answer is there, if it is on its way."""
         self._known.wait(ASK_S)
 
-    def weigh(self, exit_code: int | None, then: Callable[[], None]) -> None:
+    def weigh(self, phase: Phase, ended: Exited, then: Callable[[], None]) -> None:
         """Do `then`, which judges a job's end: after the answer, where TERM came to a payload before it came to us.
 
-        No exit code: we ended it ourselves.
+        One that is `ending` was ended by us.
         Slurm sends it to the steps alone when a preempted job's grace begins, and to all of a step at once.
         """
-        if self._question is None or exit_code != TERM_EXIT or not self._may_ask():
+        settled = phase == "ending" or ended.exit_code != TERM_EXIT
+        if self._question is None or settled or not self._may_ask():
             then()
         else:
             self._waiting.append(then)
