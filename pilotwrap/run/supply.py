@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pilotwrap.model.errors import PilotwrapError, UsageError
@@ -39,11 +40,22 @@ PILOT_OVERHEAD_S = 900.0
 """What a pilot may take besides its job: it waits for minutes before it tells of a failed one (187 s were measured)."""
 
 
+# loaded while the server thinks: our own modules take as long as a near server's answer
+_NEEDED_NEXT = (
+    "pilotwrap.panda.spool",
+    "pilotwrap.run.fetcher",
+    "pilotwrap.run.recorder",
+    "pilotwrap.run.teller",
+    "pilotwrap.run.work",
+    "pilotwrap.run.pandaworker",
+    "pilotwrap.run.remains",
+)
+_NEEDED_BY_PILOTS = ("pilotwrap.run.pilot3.agent",)
+
+
 def announce(driver: Driver, options: RunOptions) -> None:
     """Make sure that we may report, where no pilot does it; tell of Harvester's worker; send what dead runs left."""
     from pilotwrap.panda.client import connected
-    from pilotwrap.run.pandaworker import tell_worker
-    from pilotwrap.run.remains import mark, tell_remains
 
     around, server = driver.around, _server(driver)
 
@@ -53,10 +65,15 @@ def announce(driver: Driver, options: RunOptions) -> None:
     if options.part is not None:
         # its head has asked and tells for all nodes
         make_sure(driver, lambda: time.sleep(random.uniform(0, options.begin_within_s)))  # noqa: S311 - spreads
+        from pilotwrap.run.remains import mark
+
         mark(around.run)
         return
     if options.pilot is None:
         make_sure(driver, lambda: client().may_report(time.monotonic() + FIRST_S))
+    from pilotwrap.run.pandaworker import tell_worker
+    from pilotwrap.run.remains import mark, tell_remains
+
     mark(around.run)
     driver.tell_worker = lambda status: tell_worker(client, server, status, around.allocation.head.host)
     driver.tell_worker("started")
@@ -68,13 +85,6 @@ def announce(driver: Driver, options: RunOptions) -> None:
 
 def supply(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork:
     """Make sure that we may report, send what dead runs left, and get ready to fetch."""
-    from pilotwrap.panda.client import connected
-    from pilotwrap.panda.spool import Spool
-    from pilotwrap.run.fetcher import Fetcher
-    from pilotwrap.run.recorder import Recorder
-    from pilotwrap.run.teller import Teller
-    from pilotwrap.run.work import PandaWork, WorkTerms
-
     if options.worker is None:
         raise UsageError("no server to fetch from")
     worker = _shape(driver, options.worker)
@@ -82,6 +92,13 @@ def supply(driver: Driver, options: RunOptions, snapshot: Snapshot) -> PandaWork
         _take_pilots(driver, options, snapshot)
     server = _server(driver)
     announce(driver, options)
+    from pilotwrap.panda.client import connected
+    from pilotwrap.panda.spool import Spool
+    from pilotwrap.run.fetcher import Fetcher
+    from pilotwrap.run.recorder import Recorder
+    from pilotwrap.run.teller import Teller
+    from pilotwrap.run.work import PandaWork, WorkTerms
+
     driver.recorder = Recorder(Spool(driver.around.run.path))
 
     def client() -> PandaClient:
@@ -125,18 +142,22 @@ def _shape(driver: Driver, worker: JobSpec) -> JobSpec:
 
 def _take_pilots(driver: Driver, options: RunOptions, snapshot: Snapshot) -> None:
     """Have PanDA's own pilots run what is fetched; raises what speaks against it."""
-    from pilotwrap.run.pilot3.agent import PilotAgent
     from pilotwrap.run.pilot3.setup import set_up
 
     found: list[PilotTerms] = []
-    make_sure(driver, lambda: found.append(set_up(driver.around, options, snapshot, dict(os.environ))))
+    make_sure(driver, lambda: found.append(set_up(driver.around, options, snapshot, dict(os.environ))), pilots=True)
     if found and driver.around.server:
+        from pilotwrap.run.pilot3.agent import PilotAgent
+
         driver.around = replace(driver.around, server=replace(driver.around.server, api=found[0].api))
         driver.agent = PilotAgent(driver, found[0])
 
 
-def make_sure(driver: Driver, ask: Callable[[], None]) -> None:
-    """Do a call that may hang, while signals are heard: they end the waiting. Raises what the call raises."""
+def make_sure(driver: Driver, ask: Callable[[], None], *, pilots: bool = False) -> None:
+    """Do a call that may hang, while signals are heard: they end the waiting. Raises what the call raises.
+
+    Meanwhile what is needed next is loaded, with `pilots` what they need too.
+    """
     said: list[PilotwrapError | None] = []
 
     def asked() -> None:
@@ -148,6 +169,8 @@ def make_sure(driver: Driver, ask: Callable[[], None]) -> None:
         driver.post(lambda: said.append(error))
 
     threading.Thread(target=asked, name="may-report", daemon=True).start()
+    for name in (*_NEEDED_NEXT, *_NEEDED_BY_PILOTS * pilots):
+        import_module(name)
     while not (said or driver.starter_lost or driver.stopped):
         driver.turn(IDLE_S)
     if said and said[0]:

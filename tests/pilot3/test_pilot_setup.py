@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -298,3 +299,22 @@ class TestNodes:
         refuse_several_nodes(head())
         several = allocation(["node1", "node2"]).model_copy(update={"inside_step": True})
         refuse_several_nodes(node(given=several))
+
+
+LOADS = """
+import sys, threading
+from types import SimpleNamespace
+from pilotwrap.run.supply import make_sure
+
+turned = threading.Event()
+driver = SimpleNamespace(post=lambda deed: deed(), turn=lambda _: turned.set(), starter_lost=False, stopped=None)
+make_sure(driver, lambda: turned.wait(30) and None, pilots=True)  # the server answers once somebody waits for it
+print(*sys.modules)
+"""
+
+
+def test_what_comes_next_is_loaded_while_the_server_thinks_and_what_reads_a_pilot_s_log_is_not() -> None:
+    said = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(said.stdout.split())
+    assert {"pilotwrap.run.fetcher", "pilotwrap.panda.spool", "pilotwrap.run.pilot3.agent"} <= loaded
+    assert {"pilotwrap.run.pilot3.log", "pilotwrap.run.pilot3.files", "pilotwrap.run.fanout"} & loaded == set()
