@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 USAGE = """usage: %s observe [--sysroot DIR] [--into FOLDER]   print this node's snapshot, or write it there
        %s run --enter "WAY INTO THE IMAGE" [all options of pilotwrap run]
-       %s shim FILE                    what a launcher starts once per rank"""
+       %s shim FILE                    what a launcher starts once per rank
+       %s compile FOLDER               make a shim there that starts faster, for this Python"""
 
 
 def observed(words: "List[str]") -> int:
@@ -47,18 +48,32 @@ def shimmed(words: "List[str]") -> int:
     """Be the shim of one rank."""
     from pilotwrap.host import shim
 
-    return shim.main(words[0]) if len(words) == 1 else refused()
+    return shim.run(words[0]) if len(words) == 1 else refused()
+
+
+def compiled(words: "List[str]") -> int:
+    """Write the shim's compiled modules into a folder."""
+    if len(words) != 1:
+        return refused()
+    from pilotwrap.host import compiled
+
+    try:
+        compiled.write(words[0])
+    except OSError as error:
+        print("pilotwrap: nothing compiled in %s: %s" % (words[0], error.strerror), file=sys.stderr)
+        return 1
+    return 0
 
 
 def refused() -> int:
     """Say how it is used."""
-    print(USAGE % ((os.path.basename(sys.argv[0]),) * 3), file=sys.stderr)
+    print(USAGE % ((os.path.basename(sys.argv[0]),) * 4), file=sys.stderr)
     return 2
 
 
 def program(words: "List[str]") -> int:
     """Do what these words say."""
-    verbs = {"observe": observed, "run": run, "shim": shimmed}
+    verbs = {"observe": observed, "run": run, "shim": shimmed, "compile": compiled}
     if words[:1] == ["--version"]:
         print("pilotwrap " + __version__)
         return 0

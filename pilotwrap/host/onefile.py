@@ -9,17 +9,17 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
-    from typing import Dict, Optional
+    from types import CodeType, ModuleType
+    from typing import Mapping, Optional, Union
 
 # What the import system itself is made of: there already, while `importlib` would have to be opened.
 _spec_from_loader = sys.modules["_frozen_importlib"].spec_from_loader
 
 
 class Sources:
-    """Finds and loads modules from their texts; `archive` is the file that they all stand in."""
+    """Finds and loads modules from their texts, or their code; `archive` is the file that they all stand in."""
 
-    def __init__(self, texts: "Dict[str, str]", archive: str) -> None:
+    def __init__(self, texts: "Mapping[str, Union[str, CodeType]]", archive: str) -> None:
         self._texts = texts
         self.archive = archive
 
@@ -36,5 +36,10 @@ class Sources:
 
     def exec_module(self, module: "ModuleType") -> None:
         """Run a module's text."""
-        where = self.archive + "/" + module.__name__.replace(".", "/") + ".py"
-        exec(compile(self._texts[module.__name__], where, "exec"), module.__dict__)  # noqa: S102 - as any import does
+        exec(self.get_code(module.__name__), module.__dict__)  # noqa: S102 - as any import does
+
+    def get_code(self, name: str) -> "CodeType":
+        """Return a module's code."""
+        text = self._texts[name]
+        where = self.archive + "/" + name.replace(".", "/") + ".py"
+        return compile(text, where, "exec") if isinstance(text, str) else text

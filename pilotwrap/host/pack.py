@@ -6,8 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import List, Tuple
 
-# They make the file, or are its head; they are not found in it.
-LEFT_OUT = ("pack.py", "onefile.py")
+# It makes the file, and is not found in it.
+LEFT_OUT = "pack.py"
 
 TAIL = """
 if __name__ == "__main__":
@@ -28,7 +28,7 @@ def members() -> "List[Tuple[str, str]]":
     found = [("pilotwrap", text_of(os.path.join(os.path.dirname(here), "__init__.py")))]
     found.append(("pilotwrap.host", text_of(os.path.join(here, "__init__.py"))))
     for name in sorted(os.listdir(here)):
-        if name.endswith(".py") and name not in (*LEFT_OUT, "__init__.py"):
+        if name.endswith(".py") and name not in (LEFT_OUT, "__init__.py"):
             found.append(("pilotwrap.host." + name[:-3], text_of(os.path.join(here, name))))  # noqa: PERF401 - readable
     return found
 

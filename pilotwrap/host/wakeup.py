@@ -1,6 +1,6 @@
 """Signals as bytes in a pipe, so that one poll waits for everything."""
 
-import os
+import posix as os  # the same calls, without the 1.3 ms and 30 opened files of `os`
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

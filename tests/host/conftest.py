@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from talk import Talk
 
+from pilotwrap.host import __main__ as host_main
+
 OLD_AND_NEW = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
 
@@ -40,6 +42,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "python" in metafunc.fixturenames:
         found = pythons()
         metafunc.parametrize("python", found.values(), ids=found.keys())
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the shim's program, its modules compiled by this Python."""
+    folder = tmp_path_factory.mktemp("compiled")
+    subprocess.run([sys.executable, "-I", "-S", host_main.__file__, "compile", str(folder)], check=True)
+    return folder / "shim.py"
 
 
 @pytest.fixture

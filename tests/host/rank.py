@@ -40,11 +40,12 @@ class Shim:
             "results": str(folder),
         }
         self.variables = {"R": "5", "L": "1", "S": "8"}
+        self.program = [host_main.__file__, "shim"]
 
     def start(self, python: str = sys.executable, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
         path = self.folder / "shim.json"
         path.write_text(json.dumps(self.order))
-        argv = [python, "-I", "-S", host_main.__file__, "shim", str(path)]
+        argv = [python, "-I", "-S", *self.program, str(path)]
         env = {"PATH": os.environ["PATH"], "A_TOKEN": "hush", **self.variables}
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=env, start_new_session=True)
@@ -63,9 +64,11 @@ class Shim:
         until(lambda: not marked(self.mark))
 
 
-@pytest.fixture
-def shim(tmp_path: Path) -> Iterator[Shim]:
+@pytest.fixture(params=["package", "compiled"])
+def shim(tmp_path: Path, compiled: Path, request: pytest.FixtureRequest) -> Iterator[Shim]:
     it = Shim(tmp_path)
+    if request.param == "compiled":
+        it.program = [str(compiled)]
     yield it
     for pid in marked(it.mark):
         os.kill(pid, signal.SIGKILL)
