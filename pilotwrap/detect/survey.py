@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pilotwrap.model.allocation import AllocationFacts, NodeGroup, UnfitNode
 from pilotwrap.model.base import Value
 from pilotwrap.model.node import Accelerator, HealthReason, NodeFacts, Vendor
+from pilotwrap.model.snapshot import Snapshot
 
 _NOT_OURS: frozenset[HealthReason] = frozenset({"masked", "not-granted"})
 _NOT_OF_THE_NODE: frozenset[HealthReason] = _NOT_OURS | {"library-missing"}
@@ -27,7 +28,7 @@ def allocation_of_one(head: NodeFacts) -> AllocationFacts:
 def allocation_facts(head: NodeFacts, nodes: Mapping[str, NodeFacts | None]) -> AllocationFacts:
     """Return the surveyed allocation; a node that gave no answer (None) or has no CPU for us is unfit.
 
-    The head has asked the vendor's library about its own node, which a survey does not: its word counts there, too.
+    What the head has heard of the vendor's library about its own node counts too: the survey need not have asked it.
     """
     unfit = tuple(_unfit(head, nodes))
     bad = {node.host for node in unfit}
@@ -58,7 +59,7 @@ def _unfit(head: NodeFacts, nodes: Mapping[str, NodeFacts | None]) -> Iterable[U
 def _fault(facts: NodeFacts, expected: int) -> str:
     if not facts.cpus.cores:
         return "no CPU is granted to us there"
-    here = len(facts.accelerators)
+    here = _cards(facts)
     return f"it shows {here} accelerators, its peers {expected}" if here < expected else ""
 
 
@@ -86,7 +87,12 @@ def _named(device: Accelerator) -> str:
 
 
 def _most_devices(nodes: Sequence[NodeFacts]) -> int:
-    return max((len(facts.accelerators) for facts in nodes), default=0)
+    return max(map(_cards, nodes), default=0)
+
+
+def _cards(facts: NodeFacts) -> int:
+    """Return how many devices a node shows; how a GPU is cut into MIG instances is a matter of its setting."""
+    return len({(one.pci_address, None if one.kind == "mig" else one.part) for one in facts.accelerators})
 
 
 def _likeness(facts: NodeFacts) -> str:
@@ -100,3 +106,40 @@ def _likeness(facts: NodeFacts) -> str:
 def allocation_of_all(head: NodeFacts) -> AllocationFacts:
     """Return the facts of an allocation that is not surveyed: all its nodes are taken to be like the head."""
     return AllocationFacts(head=head, groups=(NodeGroup(hosts=head.allocation.nodes, facts=head),))
+
+
+def as_heard(said: Sequence[Snapshot], of_head: Sequence[bool]) -> list[Snapshot]:
+    """Return the nodes' answers without those of their probes that tell of the image, and nothing of a node.
+
+    Without NVML in the image nobody was asked on any node; and where the probe could be entered on no node but the
+    head's own (`of_head`), the way into the image leads nowhere else, and all nodes are seen alike, by their files.
+    Where others have what a node lacks, it is ill.
+    """
+    probed = [(one, own) for one, own in zip(said, of_head, strict=True) if one.probes]
+    elsewhere = any(_entered(one) for one, own in probed if not own)
+    somewhere = any(_entered(one) and "library-missing" not in _errors(one) for one, _ in probed)
+
+    def tells(snapshot: Snapshot) -> bool:
+        return elsewhere and (somewhere or "library-missing" not in _errors(snapshot))
+
+    return [one if tells(one) else one.model_copy(update={"probes": ()}) for one in said]
+
+
+def both(shown: NodeFacts, heard: NodeFacts) -> NodeFacts:
+    """Return a node as its probe has heard it, but for devices that its files alone show to be dead."""
+    dead = {one.pci_address: one for one in shown.accelerators if _dead([one], _NOT_OURS)}
+    devices = (dead.get(one.pci_address, one) if one.health == "ok" else one for one in heard.accelerators)
+    return heard.model_copy(update={"accelerators": tuple(devices)})
+
+
+def _complaints(snapshot: Snapshot) -> Iterable[Mapping[str, object]]:
+    return (record for probe in snapshot.probes for record in probe.records if record.get("kind") == "error")
+
+
+def _errors(snapshot: Snapshot) -> set[object]:
+    return {record.get("reason") for record in _complaints(snapshot)}
+
+
+def _entered(snapshot: Snapshot) -> bool:
+    """Tell whether the probe was started; the starter says it of one that it could not start."""
+    return all(record.get("entered") is not False for record in _complaints(snapshot))

@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import List
 
-USAGE = """usage: %s observe [--sysroot DIR] [--into FOLDER]   print this node's snapshot, or write it there
+USAGE = """usage: %s observe [--sysroot DIR] [--probe ORDER.json] [--into FOLDER]
+                                       print this node's snapshot, or write it there
        %s run --enter "WAY INTO THE IMAGE" [all options of pilotwrap run]
        %s shim FILE                    what a launcher starts once per rank
        %s compile FOLDER               make a shim there that starts faster, for this Python"""
@@ -23,9 +24,10 @@ def observed(words: "List[str]") -> int:
     from pilotwrap.host import observe, wire
 
     said = dict(zip(words[::2], words[1::2]))  # noqa: B905 - strict came with Python 3.10
-    if len(words) % 2 or set(said) - {"--sysroot", "--into"}:
+    if len(words) % 2 or set(said) - {"--sysroot", "--probe", "--into"}:
         return refused()
-    line = wire.line(observe.snapshot(said.get("--sysroot", ""), asked="--into" not in said))
+    taken = observe.snapshot(said.get("--sysroot", ""), asked="--into" not in said, probe=said.get("--probe", ""))
+    line = wire.line(taken)
     if "--into" not in said:
         sys.stdout.write(line.decode("ascii"))
         return 0

@@ -23,7 +23,7 @@ OUTPUT_MOST = 65536
 class Command:
     """A command that was started, and what it has said so far."""
 
-    def __init__(self, argv: "List[str]", env: "Dict[str, str]") -> None:
+    def __init__(self, argv: "List[str]", env: "Dict[str, str]", cwd: str = "") -> None:
         self.argv = argv
         self.output = b""
         self.error: "Optional[str]" = None
@@ -36,6 +36,7 @@ class Command:
         launch = Launch(argv, env)
         launch.session = "new"
         launch.fds = (null, write, write)
+        launch.cwd = cwd
         launch.dies_with_parent = True
         try:
             self.pid = start(launch)
@@ -44,11 +45,11 @@ class Command:
         os.close(write)
         os.close(null)
 
-    def read(self) -> bool:
-        """Take what it says now; false at its end."""
+    def read(self) -> bytes:
+        """Take and return what it says now; nothing at its end."""
         data = os.read(self.fd, 65536)
         self.output = (self.output + data)[:OUTPUT_MOST]
-        return bool(data)
+        return data
 
     def end(self, *, late: bool) -> None:
         """Kill whatever is left of its group and reap it, with patience for a moment only."""

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Dict, List
 
+    from pilotwrap.host.inquiry import Inquiry
+
 FILE_MOST = 65536
 
 # /proc/cpuinfo grows by 1.5 KiB a thread and is made as it is read: its first entry names the model.
@@ -25,10 +27,11 @@ ALWAYS = (
 )
 
 
-def snapshot(sysroot: str = "", *, asked: bool = True) -> "Dict[str, object]":
+def snapshot(sysroot: str = "", *, asked: bool = True, probe: str = "") -> "Dict[str, object]":
     """Return this node's snapshot; every part that cannot be seen is left out or says why.
 
     Not `asked`: no command is run. A thousand nodes of a survey would ask one batch system the same at once.
+    `probe`: the file that says how the image's probe is started, if there is what it asks about.
     """
     environment = own_environment()
     place = pci.place_below(sysroot or environment.get(pci.SYSROOT, ""))
@@ -37,6 +40,7 @@ def snapshot(sysroot: str = "", *, asked: bool = True) -> "Dict[str, object]":
     system = os.uname()
     drivers = pci.nvidia(place)
     devices = pci.devices(place, drivers)
+    inquiry = begun(probe, environment) if probe and (drivers or any_of_nvidia(devices)) else None
     paths = list(dict.fromkeys([*ALWAYS, "/sys/devices/system/node/", *wanted_paths(place, environment, devices)]))
     return {
         "schema": wire.SNAPSHOT_SCHEMA,
@@ -57,8 +61,20 @@ def snapshot(sysroot: str = "", *, asked: bool = True) -> "Dict[str, object]":
         "disk": disks([os.getcwd(), "/tmp", environment.get("TMPDIR", "")]),  # noqa: S108 - asked, not written
         "devices": devices,
         "nvidia": drivers,
-        "probes": [],
+        "probes": [inquiry.answer()] if inquiry else [],
     }
+
+
+def any_of_nvidia(devices: "List[Dict[str, object]]") -> bool:
+    """Tell whether NVML may have something to say of the bus."""
+    return any(device["vendor"] == pci.NVIDIA for device in devices)
+
+
+def begun(path: str, environment: "Dict[str, str]") -> "Inquiry":
+    """Start the probe that a file orders."""
+    from pilotwrap.host.inquiry import Inquiry
+
+    return Inquiry(wire.message(wire.raw(descendants.content(path))), environment)
 
 
 def clean(text: str) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilotwrap.detect.survey import allocation_of_one
+from pilotwrap.detect.survey import allocation_of_all, allocation_of_one
 from pilotwrap.model.errors import (
     BadInputError,
     CredentialError,
@@ -33,7 +33,7 @@ from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
 from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, set_aside, timeline
 from pilotwrap.run.surroundings import Server, Surroundings
-from pilotwrap.run.survey import facts_of, surveyed
+from pilotwrap.run.survey import Question, facts_of, probe_of, surveyed
 from pilotwrap.site.accelerators.vendors import asks_nvml
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
     host_argv = tuple(str(word) for word in hello["self"])
     # a pilot speaks to its controller on its own node, which need not be the allocation's first
     own = _own_node(options, head) if options.pilot else None
-    allocation = allocation_of_one(own) if own else surveyed(head, link, run, host_argv, begun.choice)
+    allocation = allocation_of_one(own) if own else surveyed(head, link, run, host_argv, _question(options, begun))
     if not allocation.groups:
         raise NodeUnusableError(
             "no node can be used", why="; ".join(f"{node.host}: {node.detail}" for node in allocation.unfit)
@@ -243,6 +243,16 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
         accept_fewer=options.accept_fewer,
         user=_user(_payload_user(options), run),
     )
+
+
+def _question(options: RunOptions, begun: Begun) -> Question:
+    """Return what the survey asks; nodes that are going to fetch for themselves ask NVML themselves."""
+    if begun.head.allocation.node_count > 1 and options.worker:
+        from pilotwrap.run.fanout import spreads
+
+        if spreads(options, allocation_of_all(begun.head)):
+            return Question(begun.choice)
+    return Question(begun.choice, probe_of(begun.snapshot, begun.head, begun.hello))
 
 
 def _own_node(options: RunOptions, head: NodeFacts) -> NodeFacts | None:

@@ -29,7 +29,7 @@ from pilotwrap.run.link import LOST
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.stopper import IDLE_S, LOST_S, STOP_BUDGET_S, Stopper
 from pilotwrap.run.supply import make_sure
-from pilotwrap.run.survey import STEP, SURVEY_S, surveyed
+from pilotwrap.run.survey import STEP, SURVEY_S, Question, surveyed
 from pilotwrap.site.machines.choice import Choice
 from pilotwrap.site.machines.listing import machine_named
 
@@ -82,7 +82,7 @@ class TestSurvey:
         self, starter_of: StarterOf, run_directory: RunDirectory
     ) -> None:
         starter, words = starter_of(answering(*NODES)), ("python3", "starter.pyz")
-        found = surveyed(head(hosts=NODES), starter.link, run_directory, words, kept("0"))
+        found = surveyed(head(hosts=NODES), starter.link, run_directory, words, Question(kept("0")))
         assert {group.facts.cpus.reserved for group in found.groups} == {"0"}
         assert found.hosts == NODES
 

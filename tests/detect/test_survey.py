@@ -1,8 +1,9 @@
 import pytest
 from plan.facts import allocation, device, node
 
-from pilotwrap.detect.survey import allocation_facts
+from pilotwrap.detect.survey import allocation_facts, as_heard, both
 from pilotwrap.model.node import NodeFacts
+from pilotwrap.model.snapshot import ProbeSaid, Snapshot
 
 HOSTS = ("node1", "node2", "node3")
 HEAD = node(devices=[device(1), device(2)], given=allocation(HOSTS))
@@ -73,3 +74,58 @@ def test_a_node_whose_driver_is_not_loaded_is_set_aside_and_none_where_no_node_h
         ("node2", "nvidia A100 at 0000:01:00.0 has no driver, its peers have one")
     ]
     assert allocation_facts(HEAD, dict.fromkeys(HOSTS, HEAD)).unfit == ()
+
+
+OWN = (True, False, False)
+"""Which of three answers is the head's own node's."""
+
+
+def probed(reason: str | None = None, *, entered: bool = True) -> Snapshot:
+    """Return the answer of a node whose probe said so; no reason: that all is well."""
+    error = {"kind": "error", "reason": reason, "detail": "so", **({} if entered else {"entered": False})}
+    return Snapshot(probes=(ProbeSaid(probe="nvml", records=(error,) if reason else ({"kind": "end"},)),))
+
+
+WELL, MISSING, HUNG = probed(), probed("library-missing"), probed("timeout")
+CLOSED, NO_WAY = probed("timeout", entered=False), probed("unknown", entered=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ((WELL, WELL, HUNG), "yyy"),
+        ((HUNG, HUNG, HUNG), "yyy"),
+        ((WELL, WELL, MISSING), "yyy"),
+        ((MISSING, WELL, WELL), "yyy"),
+        ((MISSING, MISSING, MISSING), "nnn"),
+        ((MISSING, MISSING, HUNG), "yyy"),
+        ((WELL, WELL, NO_WAY), "yyy"),
+        ((WELL, WELL, CLOSED), "yyy"),
+        ((WELL, NO_WAY, NO_WAY), "nnn"),
+        ((HUNG, CLOSED, NO_WAY), "nnn"),
+        ((NO_WAY, NO_WAY, NO_WAY), "nnn"),
+        ((NO_WAY, WELL, WELL), "yyy"),
+        ((MISSING, MISSING, NO_WAY), "nny"),
+        ((WELL, Snapshot(), NO_WAY), "nnn"),
+    ],
+)
+def test_a_probe_that_tells_of_the_image_alone_is_not_heard(said: tuple[Snapshot, ...], heard: str) -> None:
+    found = as_heard(said, OWN)
+    assert [
+        one if word == "y" else one.model_copy(update={"probes": ()}) for one, word in zip(said, heard, strict=True)
+    ] == found
+
+
+def test_what_files_and_nvml_say_of_a_node_both_count() -> None:
+    ill = device(2, well=False).model_copy(update={"reason": "ecc"})
+    heard = both(changed(accelerators=(device(1, well=False), device(2))), changed(accelerators=(device(1), ill)))
+    assert [one.reason for one in heard.accelerators] == ["lost", "ecc"]
+    refused = device(2).model_copy(update={"health": "unusable", "reason": "not-granted"})
+    heard = both(changed(accelerators=(device(1), refused)), changed(accelerators=(device(1), device(2))))
+    assert [one.reason for one in heard.accelerators] == [None, None], "NVML may be asked about what is not ours"
+
+
+def test_a_gpu_cut_into_instances_counts_as_one_among_its_peers() -> None:
+    cut = changed(accelerators=tuple(device(1).model_copy(update={"kind": "mig", "part": part}) for part in range(7)))
+    whole = changed(accelerators=(device(1),))
+    assert allocation_facts(whole, {"node1": whole, "node2": cut, "node3": whole}).unfit == ()

@@ -212,14 +212,62 @@ def test_jobs_of_one_device_each_share_a_node_and_never_a_device(wide: Worker, p
     assert most >= min(GPUS, len(CPUS)) + 1, "nodes are shared, and both of them used"
 
 
-@pytest.mark.parametrize("place", HOLDING)
-def test_what_nvml_alone_knows_of_the_head_s_node_sets_it_aside(site: Site, wide: Worker, place: str) -> None:
-    """Where the step may not open the device, NVML may not either, and nothing is known."""
-    site.gpus.misbehave("node1", "ecc:2")
-    panda_id = wide.put(["sh", "-c", SHOW], mode="mpi", nodes=3, ranks_per_node=1, cpus_per_rank=1, gpus_per_rank=1)
-    run(wide, within=PLACES[place])
-    assert {node for node, *_ in shown(wide, panda_id)} == {"node2", "node3", "node4"}
-    assert f"{ADDRESSES[2]} is unusable: ecc" in set_aside(wide)["node1"]
+ILL = {
+    "ecc:2": (2, "ecc, 3 uncorrectable memory errors since the driver was loaded"),
+    "mismatch": (0, "mismatch, nvmlInit: "),
+    "hang:1": (1, "timeout, NVML did not answer in time in nvmlDeviceGetHandleByIndex of GPU 1"),
+    "crash:3": (3, "crash, NVML ended the probe by signal 11 in nvmlDeviceGetHandleByIndex of GPU 3"),
+}
+"""What a node's NVML does, and what is said of which device of its: to their files nothing ails them."""
+
+PROBE_S = 3.0
+
+
+def ended_early(place: str) -> Sequence[str]:
+    """Return the words that give the probe a short time, and go into an outer step for a place that is one."""
+    return "env", f"PILOTWRAP_PROBE_TIMEOUT={PROBE_S}", *PLACES[place]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("node", ["node1", "node3"])
+def test_what_nvml_alone_knows_of_any_node_sets_it_aside(site: Site, wide: Worker, node: str, place: str) -> None:
+    """The head's own too, where the step that it is in may open no device."""
+    words = "ecc:2"
+    check_set_aside(site, wide, (node, words), place)
+
+
+@pytest.mark.parametrize("words", [words for words in ILL if words != "ecc:2"])
+def test_a_node_whose_nvml_hangs_crashes_or_refuses_is_set_aside_in_time(site: Site, wide: Worker, words: str) -> None:
+    check_set_aside(site, wide, ("node3", words), "in a step")
+    if words == "hang:1":
+        assert PROBE_S < survey_s(wide) < PROBE_S + 1.0 + OBSERVED_S
+    else:
+        assert survey_s(wide) < PROBE_S
+
+
+OBSERVED_S = 2.0
+"""For srun and for what else the survey looks at, on a machine that has much to do (0.3 s measured)."""
+
+
+def survey_s(worker: Worker) -> float:
+    """Return how long the survey took: from its order until its last answer."""
+    answers = worker.run_dir / "survey"
+    return (
+        max(path.stat().st_mtime for path in answers.iterdir()) - (worker.run_dir / "survey.probe.json").stat().st_mtime
+    )
+
+
+def check_set_aside(site: Site, worker: Worker, ill: tuple[str, str], place: str) -> None:
+    """Have a node's NVML do so, and see a job of three nodes run on the others."""
+    node, words = ill
+    gpu, why = ILL[words]
+    site.gpus.misbehave(node, words)
+    panda_id = worker.put(["sh", "-c", SHOW], mode="mpi", nodes=3, ranks_per_node=1, cpus_per_rank=1, gpus_per_rank=1)
+    run(worker, within=ended_early(place))
+    assert {name for name, *_ in shown(worker, panda_id)} == set(worker.slurm.nodes) - {node}
+    assert set(set_aside(worker)) == {node}
+    assert f"{ADDRESSES[gpu]} is unusable: {why}" in set_aside(worker)[node]
+    worker.nothing_left()
 
 
 @pytest.mark.parametrize("place", FEWER_PLACES)
