@@ -29,6 +29,7 @@ from pilotwrap.run.job import Job, rules_for
 from pilotwrap.run.link import Message, StarterLink
 from pilotwrap.run.options import RunOptions
 from pilotwrap.run.rundir import NAME_ANOTHER, RunDirectory, make, new_run_id, open_to, write_file
+from pilotwrap.run.shim import begin_to_compile
 from pilotwrap.run.state import Rules, State
 from pilotwrap.run.stopper import IDLE_S, Stopper
 from pilotwrap.run.summary import RunEnd, exit_code, refusal, run_report, set_aside, timeline
@@ -221,6 +222,8 @@ def _surroundings(link: StarterLink, begun: Begun, options: RunOptions, run: Run
     host_argv = tuple(str(word) for word in hello["self"])
     # a pilot speaks to its controller on its own node, which need not be the allocation's first
     own = _own_node(options, head) if options.pilot else None
+    if own is None:
+        begin_to_compile(head, link, run, host_argv)
     allocation = allocation_of_one(own) if own else surveyed(head, link, run, host_argv, _question(options, begun))
     if not allocation.groups:
         raise NodeUnusableError(

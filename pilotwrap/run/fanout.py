@@ -24,6 +24,7 @@ from pilotwrap.model.errors import BadInputError, LauncherError, NodeUnusableErr
 from pilotwrap.model.report import OutcomeFile, RunReport
 from pilotwrap.run.merge import Answer, Spread, merged, timeline_of
 from pilotwrap.run.rundir import write_file
+from pilotwrap.run.shim import shim_argv
 from pilotwrap.run.stopper import IDLE_S, STOP_BUDGET_S, Stopper
 from pilotwrap.run.summary import RunEnd, set_aside
 from pilotwrap.site.launchers.listing import launcher_named
@@ -182,7 +183,7 @@ class Fanout:
             write_file(Path(path), text)
         self._driver.link.send(self._order(launch))
 
-    def _request(self, program: str, shim: str) -> LaunchRequest:
+    def _request(self, program: str, shim: Path) -> LaunchRequest:
         """Return what the launcher is asked for: one rank a node, on these nodes alone, and with all that they have."""
         around, allocation = self._driver.around, self._driver.around.allocation
         first, nodes = allocation.groups[0].facts, allocation.head.allocation.nodes
@@ -198,10 +199,10 @@ class Fanout:
             aside=tuple(node for node in nodes if node not in self._hosts),
             cpus_per_node=len(cpus_of(first.cpus.granted)),
             devices_per_node=len(first.accelerators),
-            command=(*around.host_argv, "shim", shim),
+            command=shim_argv(around.run, around.host_argv, shim),
         )
 
-    def _shim(self, names: RankVariables) -> str:
+    def _shim(self, names: RankVariables) -> Path:
         """Write what the shim on each node reads, and return its path."""
         around = self._driver.around
         results = around.run.path / "plans" / f"{STEP}.ranks"
@@ -220,7 +221,7 @@ class Fanout:
         }
         path = around.run.path / "plans" / f"{STEP}.shim.json"
         write_file(path, json.dumps(order))
-        return str(path)
+        return path
 
     def _order(self, launch: Launch) -> dict[str, object]:
         """Return the order for the launcher: a node's controller is this program, and needs what the head's has."""

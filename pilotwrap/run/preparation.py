@@ -17,6 +17,7 @@ from pilotwrap.run.job import OWN_NAMES, Job, path_url
 from pilotwrap.run.orders import RANKS, Payload, shim_file
 from pilotwrap.run.rundir import write_file
 from pilotwrap.run.shellline import argv_of
+from pilotwrap.run.shim import shim_argv
 from pilotwrap.run.surroundings import Surroundings
 from pilotwrap.run.transfer import STAGE_S, Terms, Transfer
 
@@ -147,7 +148,7 @@ def request_of(job: Job, around: Surroundings, command: tuple[str, ...]) -> Plan
     return PlanRequest(
         job=job.spec.model_copy(update={"command": command}),
         allocation=around.allocation,
-        shim=(*around.host_argv, "shim", str(around.run.path / "plans" / f"{job.name}.shim.json")),
+        shim=shim_argv(around.run, around.host_argv, around.run.path / "plans" / f"{job.name}.shim.json"),
         hosts=job.allotment.hosts if job.allotment else None,
         cores=job.allotment.cores if job.allotment else None,
         devices=job.allotment.devices if job.allotment else None,
