@@ -246,7 +246,7 @@ def test_a_node_whose_nvml_hangs_crashes_or_refuses_is_set_aside_in_time(site: S
 
 
 OBSERVED_S = 2.0
-"""For srun and for what else the survey looks at, on a machine that has much to do (0.3 s measured)."""
+"""For srun and for what else the survey looks at, on a machine that has much to do (0.4 s measured)."""
 
 
 def survey_s(worker: Worker) -> float:
