@@ -132,10 +132,15 @@ def print_calls(folder: Path, spec: Path) -> None:
     shim = traced(
         [sys.executable, "-I", "-S", str(starter), "shim", str(shim_file(folder))], log, {**os.environ, "R": "0"}
     )
+    subprocess.run([sys.executable, "-I", "-S", str(starter), "compile", str(folder)], check=True)
+    compiled = traced(
+        [sys.executable, "-I", "-S", str(folder / "shim.py"), str(shim_file(folder))], log, {**os.environ, "R": "0"}
+    )
     rows = [
         ("starter (its one file)", of_starter(one_file) - bare_isolated, 400),
         ("starter (in the package)", of_starter(run) - bare, 400),
-        ("shim", total(shim) - bare_isolated, 200),
+        ("shim (of the one file)", total(shim) - bare_isolated, 200),
+        ("shim (compiled)", total(compiled) - bare_isolated, 200),
         ("controller", controller.calls - bare, None),
         ("a whole run of a local spec", total(run) - bare, 3000),
     ]

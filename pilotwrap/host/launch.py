@@ -7,7 +7,7 @@ from pilotwrap.host import cpulist, subreaper, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import Dict, List, NoReturn, Optional, Tuple
+    from typing import Dict, List, Mapping, NoReturn, Optional, Tuple
 else:
     import _signal
 
@@ -182,5 +182,12 @@ def _places(launch: Launch) -> "List[bytes]":
 
 
 def own_environment() -> "Dict[str, str]":
-    """Return the environment that this process began with, by bytes, not by the locale."""
-    return {wire.cooked(name): wire.cooked(value) for name, value in os.environ.items()}
+    """Return this process's environment, as it is now."""
+    from os import environb  # files that a shim, which began with what it has, need not open
+
+    return cooked(environb)
+
+
+def cooked(environment: "Mapping[bytes, bytes]") -> "Dict[str, str]":
+    """Return an environment by its bytes, not by the locale."""
+    return {wire.cooked(name): wire.cooked(value) for name, value in environment.items()}

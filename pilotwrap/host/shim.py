@@ -5,7 +5,7 @@ import sys
 import time
 
 from pilotwrap.host import cpulist, descendants, spawn, subreaper, ward, wire
-from pilotwrap.host.launch import Launch, LaunchError, own_environment, start
+from pilotwrap.host.launch import Launch, LaunchError, cooked, start
 from pilotwrap.host.wakeup import Wakeup
 
 TYPE_CHECKING = False
@@ -118,7 +118,7 @@ def main(path: str) -> int:
     """
     try:
         order = _order(path)
-        environment = own_environment()
+        environment = cooked(os.environ)
         rank = Rank(order, environment)
         payload = Payload(order, environment)
         bindings = [Promise(one) for one in wire.mappings(order, "bindings")]
