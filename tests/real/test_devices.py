@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from probe.conftest import library
 from real.gres import ADDRESSES, CGROUP, CPUS, GPUS, Gpus, near, why_not_constrained
 from real.slurm import Slurm, started, why_not
-from real.worker import IN_A_STEP, PROGRAM, Worker, lab
+from real.worker import IN_A_STEP, PROGRAM, Worker, lab, until
 
 __all__ = ["lab", "library"]
 
@@ -268,6 +269,25 @@ def check_set_aside(site: Site, worker: Worker, ill: tuple[str, str], place: str
     assert set(set_aside(worker)) == {node}
     assert f"{ADDRESSES[gpu]} is unusable: {why}" in set_aside(worker)[node]
     worker.nothing_left()
+
+
+@pytest.mark.parametrize("place", HOLDING)
+def test_a_stop_does_not_wait_for_a_node_whose_nvml_hangs(site: Site, wide: Worker, place: str) -> None:
+    """It has half a minute, and the survey with it."""
+    site.gpus.misbehave("node3", "hang:1")
+    panda_id = wide.put(["true"])
+    wide.start("--controllers", "head", within=PLACES[place], lasting=True, asking=ALL_GPUS)
+    until(lambda: wide.answers() == len(wide.slurm.nodes) - 1, f"all other nodes have answered; {wide.log}")
+    begun = time.monotonic()
+    wide.term()
+    wide.done()
+    assert time.monotonic() - begun < STOPPED_S
+    assert (code(wide), wide.listed(panda_id)["state"]) == (143, "activated")
+    wide.nothing_left()
+
+
+STOPPED_S = 8.0
+"""Five seconds (docs/running.md), on a machine that has much else to do."""
 
 
 @pytest.mark.parametrize("place", FEWER_PLACES)
