@@ -118,7 +118,7 @@ def _seen(options: argparse.Namespace) -> _Node:
     from pilotwrap.model.snapshot import CommandSaid
     from pilotwrap.run.readiness import UNPRIVILEGED
 
-    named = machine_for(options.machine, [Path()]) if options.machine else None
+    named = machine_for(options.machine, [Path()]) if options.machine is not None else None
     snapshot = snapshot_here()
     machine = named or machine_seen(snapshot)
     user = options.payload_user

@@ -15,6 +15,7 @@ EXAMPLE = "pilotwrap inspect --snapshot node.json"
 
 SYSROOT_VARIABLE = "PILOTWRAP_SYSROOT"
 PROBE_TIMEOUT_VARIABLE = "PILOTWRAP_PROBE_TIMEOUT"
+_REMEDY = "make one with `pilotwrap inspect --snapshot`"
 LONGEST_PROBE_S = 3600.0
 """Nobody waits longer for a driver (a guess); the kernel's poll() takes no infinity."""
 
@@ -42,7 +43,8 @@ def main(options: argparse.Namespace) -> int:
     snapshot = snapshot_in(options.source) if options.source else snapshot_here(_sysroot(options))
     if options.snapshot:
         _write(options.snapshot, snapshot.to_json() + "\n")
-    machine = machine_for(options.machine, [Path()]) if options.machine else machine_seen(snapshot)
+    named = options.machine is not None
+    machine = machine_for(options.machine, [Path()]) if named else machine_seen(snapshot)
     facts = node_facts(snapshot, machine)
     sys.stdout.write(facts.to_json() + "\n" if options.json else described(facts))
     shown = options.source and machine is None and not options.json
@@ -71,7 +73,7 @@ def snapshot_in(path: Path) -> Snapshot:
     from pilotwrap.model.snapshot import Snapshot
 
     try:
-        return Snapshot.model_validate_json(path.read_bytes())
+        snapshot = Snapshot.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInputError(f"{path} cannot be read", why=error.strerror or str(error)) from error
     except ValidationError as error:
@@ -80,8 +82,11 @@ def snapshot_in(path: Path) -> Snapshot:
         raise BadInputError(
             f"{path} is no snapshot",
             why=f"{key}: {first['msg']}",
-            remedy="make one with `pilotwrap inspect --snapshot`",
+            remedy=_REMEDY,
         ) from error
+    if "schema_" not in snapshot.model_fields_set:  # all else may be left out, so any object would do
+        raise BadInputError(f"{path} is no snapshot", why="schema: it is missing", remedy=_REMEDY)
+    return snapshot
 
 
 def snapshot_here(sysroot: str = "") -> Snapshot:
@@ -119,6 +124,6 @@ def _write(path: Path, text: str) -> None:
     from pilotwrap.model.errors import BadInputError
 
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise BadInputError(f"{path} cannot be written", why=error.strerror or str(error)) from error

@@ -30,7 +30,7 @@ def machine_for(name: str, beside: Sequence[Path], own: "Sequence[Machine] | Non
     if name.endswith(".toml"):
         return _read(Path(name))
     near = (path.parent / f"{name}.toml" for path in beside) if "/" not in name else ()
-    found = next((path for path in near if path.is_file()), None)
+    found = next((path for path in near if os.path.isfile(path)), None)  # noqa: PTH113 - a long name is no error to it
     if found:
         return _read(found)
     return machine_named(name, own_machines() if own is None else own)
@@ -38,12 +38,12 @@ def machine_for(name: str, beside: Sequence[Path], own: "Sequence[Machine] | Non
 
 def choice_of(name: str | None, beside: Sequence[Path], texts: "Mapping[str, str | None]") -> "Choice | None":
     """Return what `run` was told of the machine, the user's own files given as texts; None: nothing."""
-    if not (name or texts):
+    if name is None and not texts:
         return None
     from pilotwrap.site.machines.choice import Choice
 
     own = machines_told(texts)
-    return Choice(named=machine_for(name, beside, own) if name else None, own=own)
+    return Choice(named=machine_for(name, beside, own) if name is not None else None, own=own)
 
 
 def machine_seen(snapshot: "Snapshot") -> "Machine | None":
@@ -54,9 +54,14 @@ def machine_seen(snapshot: "Snapshot") -> "Machine | None":
 
 
 def _read(path: Path) -> "Machine":
+    from pilotwrap.host.machinefiles import FILE_MOST
     from pilotwrap.model.errors import BadInputError
 
     try:
+        size = path.stat().st_size
+        if size > FILE_MOST or not path.is_file():  # a pipe that nobody fills would be waited for
+            why = f"a file of {FILE_MOST} bytes at most is expected"
+            raise BadInputError(f"the machine file {path} is not read", why=why)
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInputError(f"the machine file {path} cannot be read", why=error.strerror or str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -110,4 +111,12 @@ def _tell(error: Exception, *, as_json: bool) -> int:
 
 def program() -> NoReturn:
     """Be the program `pilotwrap`."""
+    _say_any_letter()
     sys.exit(main(sys.argv[1:]))
+
+
+def _say_any_letter() -> None:
+    """Let no letter of a node's or a file's words end us: a terminal shows what it can, JSON in a pipe is UTF-8."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.encoding.lower() != "utf-8":
+        out.reconfigure(encoding=None if out.isatty() else "utf-8", errors="backslashreplace")

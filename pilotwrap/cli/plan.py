@@ -32,12 +32,17 @@ def main(options: argparse.Namespace) -> int:
     """Print the Plan."""
     from pilotwrap.detect.survey import allocation_of_all
     from pilotwrap.plan.explain import explained
+    from pilotwrap.plan.ledger import ledger_of
     from pilotwrap.plan.plan import plan
     from pilotwrap.plan.request import PlanRequest
+    from pilotwrap.plan.shortage import shortage
 
     spec, facts, machine = _planned(options)
     shim = ("python3", "-I", "-S", "starter.pyz", "shim", "JOB.shim.json")
-    made = plan(PlanRequest(job=spec, allocation=allocation_of_all(facts), shim=shim))
+    allocation = allocation_of_all(facts)
+    made = plan(PlanRequest(job=spec, allocation=allocation, shim=shim))
+    if short := shortage(ledger_of(allocation), spec):
+        raise short
     if machine and options.spec is None:
         made = made.model_copy(update={"because": (*made.because, *_site_line(machine, spec.nodes))})
     sys.stdout.write(made.to_json() + "\n" if options.json else explained(made) + "\n")
@@ -59,13 +64,14 @@ def _planned(options: argparse.Namespace) -> tuple[JobSpec, NodeFacts, Machine |
     from pilotwrap.cli.inspect import snapshot_here, snapshot_in
     from pilotwrap.cli.machinefile import machine_for, machine_seen
     from pilotwrap.detect.node import node_facts
+    from pilotwrap.model.job import MAX_NODES
     from pilotwrap.site.machines.synthetic import machine_snapshot
 
-    if options.nodes is not None and options.nodes < 1:
+    if options.nodes is not None and not 1 <= options.nodes <= MAX_NODES:
         from pilotwrap.model.errors import BadInputError
 
-        raise BadInputError(f"-n {options.nodes}", why="there must be a node at least")
-    machine = machine_for(options.machine, [options.spec or Path()]) if options.machine else None
+        raise BadInputError(f"-n {options.nodes}", why=f"there must be a node at least, and {MAX_NODES} at most")
+    machine = machine_for(options.machine, [options.spec or Path()]) if options.machine is not None else None
     spec = _spec(options.spec, machine)
     if options.nodes is not None:
         spec = spec.model_copy(update={"nodes": options.nodes})

@@ -23,22 +23,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the script."""
+    from pydantic import ValidationError
+
     from pilotwrap.cli.machinefile import machine_for
     from pilotwrap.model.errors import UsageError
     from pilotwrap.site.machines.script import BatchRequest, batch_script
 
-    for name in ("nodes", "minutes"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} {value}", why="it must be 1 at least")
-    words = ("run", *_words(options.run)) if options.run else BatchRequest().words
-    request = BatchRequest(
-        account=options.account,
-        queue=options.queue,
-        nodes=options.nodes,
-        minutes=options.minutes,
-        words=words,
-    )
+    given = {name: getattr(options, name) for name in ("account", "queue", "nodes", "minutes")}
+    words = {} if options.run is None else {"words": ("run", *_words(options.run))}
+    try:
+        request = BatchRequest(**given, **words)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}", why=first["msg"]) from error
     sys.stdout.write(batch_script(machine_for(options.machine, [Path()]), request))
     return 0
 
@@ -47,6 +44,9 @@ def _words(text: str) -> list[str]:
     from pilotwrap.model.errors import UsageError
 
     try:
-        return shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--run {text!r}", why=str(error), remedy="quote it as for a shell") from error
+    if not words:
+        raise UsageError("--run is empty", remedy='give it words for `pilotwrap run`, as "--spec job.json"')
+    return words

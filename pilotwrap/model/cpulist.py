@@ -8,21 +8,25 @@ MAX_CPU = 65_535
 
 def cpus_of(text: str) -> tuple[int, ...]:
     """Return the CPUs of a list, ascending, each once; ValueError names the part that is no CPU list."""
-    found: set[int] = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        first, dash, last = part.partition("-")
-        if not _is_number(first) or (dash and not _is_number(last)):
-            raise ValueError(f"{part!r} is no CPU or range of CPUs, as in 0-3,8")
-        begin, end = int(first), int(last) if dash else int(first)
-        if end < begin or end > MAX_CPU:
-            raise ValueError(f"{part!r} is no range of CPUs: it must ascend and stay below {MAX_CPU}")
-        found.update(range(begin, end + 1))
-    return tuple(sorted(found))
+    found: list[int] = []
+    for begin, end in sorted({_range(part) for part in map(str.strip, text.split(",")) if part}):
+        found.extend(range(max(begin, found[-1] + 1 if found else 0), end + 1))
+    return tuple(found)
 
 
 def cpu_list(cpus: Iterable[int]) -> str:
     """Return the shortest list that names these CPUs."""
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in _runs(sorted(set(cpus))))
+
+
+def _range(part: str) -> tuple[int, int]:
+    first, dash, last = part.partition("-")
+    if not _is_number(first) or (dash and not _is_number(last)):
+        raise ValueError(f"{part[:80]!r} is no CPU or range of CPUs, as in 0-3,8")
+    begin, end = int(first), int(last) if dash else int(first)
+    if end < begin or end > MAX_CPU:
+        raise ValueError(f"{part!r} is no range of CPUs: it must ascend and stay below {MAX_CPU}")
+    return begin, end
 
 
 def _is_number(text: str) -> bool:

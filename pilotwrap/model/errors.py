@@ -20,6 +20,7 @@ PilotwrapError
 
 from typing import ClassVar
 
+from pilotwrap.model.line import line_of
 from pilotwrap.model.reasons import EXIT_CODES, Reason
 
 
@@ -40,8 +41,7 @@ class PilotwrapError(Exception):
         return EXIT_CODES[self.reason]
 
     def __str__(self) -> str:
-        line = self.what + (f": {self.why}" if self.why else "") + (f"; {self.remedy}" if self.remedy else "")
-        return " ".join(line.split())
+        return line_of(self.what + (f": {self.why}" if self.why else "") + (f"; {self.remedy}" if self.remedy else ""))
 
 
 class BadInputError(PilotwrapError):

@@ -11,7 +11,15 @@ Mode = Literal["copies", "mpi", "one-per-node", "driver"]
 GpuVendor = Literal["any", "nvidia", "amd", "intel"]
 RankOutput = Literal["merged", "per-rank"]
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+MAX_NODES = 100_000
+"""Of one job: no allocation is larger (the largest machine has about 10,600 nodes)."""
+
+MAX_RANKS_PER_NODE = 16_384
+"""More is a mistake: no node has as many hardware threads (a guess with room to spare)."""
+
+Nodes = Annotated[int, Field(ge=1, le=MAX_NODES)]
+Ranks = Annotated[int, Field(ge=1, le=MAX_RANKS_PER_NODE)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=:@%,-]*$", max_length=255)]
 """One plain component of a path: no slash, no leading dot or hyphen (PanDA's LFNs are such names)."""
 
@@ -57,8 +65,8 @@ class Shape(Value):
     """How many ranks there are and what each of them gets."""
 
     mode: Mode = "copies"
-    nodes: Count = 1
-    ranks_per_node: Count = 1
+    nodes: Nodes = 1
+    ranks_per_node: Ranks = 1
     cpus_per_rank: Count | None = None
     """Physical cores; left out: a fair share of the node's usable ones."""
 

@@ -142,7 +142,8 @@ def _blocks(each: int, devices: list[tuple[Accelerator, ...]], request: PlanRequ
     for own in near if request.job.binding == "closest" else [set[int]()] * len(near):
         others = {cpu for other in near for cpu in other} - own
         blocks.append(closest(left, each, own, others if own else ()))
-        left = tuple(core for core in left if core not in set(blocks[-1]))
+        taken = set(blocks[-1])
+        left = tuple(core for core in left if core not in taken)
     return blocks
 
 

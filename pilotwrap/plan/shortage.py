@@ -19,6 +19,9 @@ def shortage(ledger: Ledger, shape: Shape, unfit: Sequence[UnfitNode] = ()) -> P
     more = f" and {shape.gpus_per_rank} accelerators" if shape.gpus_per_rank else ""
     there = f"{len(ledger.free)} nodes of {ledger.cores_per_node} cores"
     there = f"there are {there} and {ledger.devices_per_node} usable accelerators"
+    if shape.memory_mib_per_rank:
+        more += f" and {shape.memory_mib_per_rank} MiB a rank"
+        there += f", with {min(ledger.all_memory_mib.values(), default=0)} MiB for all ranks of a node"
     what = f"the job asks for {asked}{more}; {there}"
     if unfit and possible(_with(ledger, unfit), shape):
         aside = "; ".join(f"{node.host}: {node.detail}" for node in unfit[:NAMED])

@@ -1,5 +1,6 @@
 """NodeFacts for people."""
 
+from pilotwrap.model.line import line_of
 from pilotwrap.model.node import Accelerator, Allocation, Cpus, Launcher, NodeFacts
 
 
@@ -18,7 +19,7 @@ def described(facts: NodeFacts) -> str:
         ("runtimes", ", ".join(runtime.kind for runtime in facts.runtimes) or "none"),
         *(("problem", f"{one.source}: {one.reason}: {one.detail}") for one in facts.problems),
     ]
-    return "".join(f"{name:<11} {' '.join(text.split())}\n" for name, text in rows)
+    return "".join(f"{name:<11} {line_of(text)}\n" for name, text in rows)
 
 
 def _allocation(allocation: Allocation) -> str:

@@ -74,6 +74,7 @@ RULES: dict[str, Any] = {
     "const": lambda schema, value, _: _must(value == schema["const"], schema, value),
     "enum": lambda schema, value, _: _must(value in schema["enum"], schema, value),
     "minimum": lambda schema, value, _: _must(value >= schema["minimum"], schema, value),
+    "maximum": lambda schema, value, _: _must(value <= schema["maximum"], schema, value),
     "exclusiveMinimum": lambda schema, value, _: _must(value > schema["exclusiveMinimum"], schema, value),
     "minLength": lambda schema, value, _: _must(len(value) >= schema["minLength"], schema, value),
     "maxLength": lambda schema, value, _: _must(len(value) <= schema["maxLength"], schema, value),

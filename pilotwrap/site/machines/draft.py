@@ -63,7 +63,8 @@ def _recognised(snapshot: Snapshot) -> Iterator[str]:
 def _node(facts: NodeFacts) -> Iterator[str]:
     threads = [cpus_of(core) for core in facts.cpus.cores]
     each = max(map(len, threads), default=1)
-    listed = cpus_of(",".join(filter(None, facts.cpus.numa.values())))
+    near = (_readable(device.near_cpus or "") for device in facts.accelerators)
+    listed = cpus_of(",".join((*facts.cpus.numa.values(), *near)))
     seen = max((*cpus_of(facts.cpus.granted), *listed), default=0) + 1
     together = any(core[1] - core[0] == 1 for core in threads if len(core) > 1)
     yield "[node]"

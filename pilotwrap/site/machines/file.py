@@ -12,6 +12,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LINE_MOST = 4096
+"""Characters of a line: the parser's time and memory grow with the square of a key's parts."""
+
 EXPECTED = {
     "missing": "it is missing",
     "extra_forbidden": "no such key is known",
@@ -28,8 +31,8 @@ EXPECTED = {
 def machine_in(text: str, name: str) -> Machine:
     """Return the machine that a file's text describes; BadInputError names the file, the key and what is expected."""
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        found = tomllib.loads(_with_lines_of_bounded_length(text))
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"the machine file {name} is no TOML", why=str(error)) from error
     try:
         return Machine.model_validate(found)
@@ -37,9 +40,17 @@ def machine_in(text: str, name: str) -> Machine:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         given = first["input"]
-        shown = f"it is {given!r}; " if isinstance(given, (str, int, float)) else ""
+        shown = f"it is {repr(given)[:80]}; " if isinstance(given, (str, int, float)) else ""
+        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise BadInputError(
-            f"the machine file {name} is wrong at {key}",
-            why=shown + EXPECTED.get(first["type"], first["msg"]),
+            f"the machine file {name} is wrong at {key[:200]}",
+            why=shown + expected,
             remedy="see docs/machines.md for every key, or `pilotwrap machines --json` for files that are right",
         ) from error
+
+
+def _with_lines_of_bounded_length(text: str) -> str:
+    number, longest = max(enumerate(map(len, text.splitlines()), start=1), key=lambda one: one[1], default=(0, 0))
+    if longest > LINE_MOST:
+        raise ValueError(f"line {number} has {longest} characters, {LINE_MOST} is the most")
+    return text

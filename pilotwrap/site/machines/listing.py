@@ -16,7 +16,7 @@ from pilotwrap.site.machines.machine import Machine, Recognition
 def machines() -> tuple[Machine, ...]:
     """Return all machines, by name; the package's own files, read once."""
     # importlib.resources would open as many files again as there are machines
-    found = [machine_in(path.read_text(), path.name) for path in Path(__file__).parent.glob("*.toml")]
+    found = [machine_in(path.read_text(encoding="utf-8"), path.name) for path in Path(__file__).parent.glob("*.toml")]
     return tuple(sorted(found, key=lambda machine: machine.name))
 
 

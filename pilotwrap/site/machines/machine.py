@@ -5,12 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pilotwrap.model.base import Value
-from pilotwrap.model.cpulist import cpus_of
-from pilotwrap.model.job import Count
+from pilotwrap.model.cpulist import MAX_CPU, cpus_of
+from pilotwrap.model.job import Count, Nodes, Ranks, Seconds
 from pilotwrap.model.node import Flavour, LauncherName, SchedulerName, Vendor
 from pilotwrap.site.launchers.listing import LAUNCHERS
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+
+Mebibytes = Annotated[int, Field(ge=1, le=1 << 40)]
+"""An exbibyte at most: more is a slip of the finger."""
+
+Minutes = Annotated[int, Field(ge=1, le=366 * 24 * 60)]
+"""A year at most: no queue grants more (a guess)."""
 
 PCI_ID = r"^[0-9a-f]{4}:[0-9a-f]{4}$"
 
@@ -56,7 +62,7 @@ class Device(Value):
     pci_id: Annotated[str, Field(pattern=PCI_ID)]
     """Vendor and device, as `lspci -n` has them."""
 
-    memory_mib: Count
+    memory_mib: Mebibytes
     cpus: str
     """Those of its ranks, by the site's documentation."""
 
@@ -72,8 +78,8 @@ class Node(Value):
     threads: Literal["apart", "together"] = "apart"
     """The hardware threads of core 0 of 64 are 0 and 64 (apart, as on x86), or 0 and 1 (together, as on POWER)."""
 
-    memory_mib: Count
-    numa: dict[int, str] = {}
+    memory_mib: Mebibytes
+    numa: dict[Annotated[int, Field(ge=0, lt=10**9)], str] = {}
     """The CPUs of each NUMA node that has any."""
 
     reserved_cpus: str = ""
@@ -85,6 +91,10 @@ class Node(Value):
     def _within(self) -> "Node":
         listed = [*self.numa.values(), self.reserved_cpus, *(device.cpus for device in self.devices)]
         most = self.cores * self.threads_per_core
+        if most > MAX_CPU + 1:
+            raise ValueError(f"{self.cores} cores of {self.threads_per_core} threads are more than any node has")
+        if not all(map(cpus_of, self.numa.values())):
+            raise ValueError("a NUMA node without CPUs is left out of numa")
         beyond = [text for text in listed if max(cpus_of(text), default=0) >= most]
         if beyond:
             raise ValueError(f"{beyond[0]!r} names CPUs beyond the {most} of {self.cores} cores")
@@ -94,7 +104,7 @@ class Node(Value):
 class FullNode(Value):
     """The shape that the site's documentation shows for whole nodes."""
 
-    ranks_per_node: Count
+    ranks_per_node: Ranks
     cpus_per_rank: Count
     gpus_per_rank: Annotated[int, Field(ge=0)] = 0
     smt: Count = 1
@@ -149,8 +159,8 @@ class Batch(Value):
 
     account: str = "ACCOUNT"
     queue: str = "QUEUE"
-    minutes: Count = 30
-    nodes: Count = 2
+    minutes: Minutes = 30
+    nodes: Nodes = 2
     before: tuple[str, ...] = ()
     """Lines between the options and ours."""
 
@@ -166,7 +176,7 @@ class Machine(Value):
     mpi_types: tuple[str, ...] = ()
     """What its launcher says it can wire up."""
 
-    kill_grace_s: Annotated[float, Field(gt=0)] | None = None
+    kill_grace_s: Seconds | None = None
     """The site's own, between TERM and KILL; left out: the batch system's default."""
 
     modules: dict[str, str] = {}
@@ -180,6 +190,13 @@ class Machine(Value):
     storage: Storage = Storage()
     batch: Batch | None = None
     sources: tuple[Source, ...] = ()
+
+    @field_validator("description")
+    @classmethod
+    def _is_a_line(cls, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError("a line without control characters is expected")
+        return text
 
     @field_validator("launcher")
     @classmethod

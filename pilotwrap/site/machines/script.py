@@ -1,12 +1,13 @@
 """A machine's batch script: resources, then one line of pilotwrap."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
 from pilotwrap.model.base import Value
 from pilotwrap.model.errors import BadInputError
-from pilotwrap.model.job import Count
-from pilotwrap.site.machines.machine import Machine, Network
+from pilotwrap.model.job import Nodes
+from pilotwrap.site.machines.machine import Machine, Minutes, Network
 from pilotwrap.site.schedulers.listing import scheduler_named
 
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -17,8 +18,8 @@ class BatchRequest(Value):
 
     account: str | None = None
     queue: str | None = None
-    nodes: Count | None = None
-    minutes: Count | None = None
+    nodes: Nodes | None = None
+    minutes: Minutes | None = None
     words: tuple[str, ...] = ("run", "--spec", "job.json")
     """What pilotwrap is called with."""
 
@@ -66,9 +67,8 @@ def _proxies(network: Network) -> Iterator[str]:
 
 
 def _filled(directive: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        directive = directive.replace("{" + name + "}", value)
-    return directive
+    """Return a directive with its names filled in, each once: a value may look like a name."""
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), directive)
 
 
 def _word(name: str, value: str) -> str:

@@ -2,13 +2,14 @@
 
 import re
 
+from pilotwrap.model.job import MAX_NODES
 from pilotwrap.model.node import Allocation
 from pilotwrap.model.snapshot import Snapshot
 from pilotwrap.site.digits import number_of
 from pilotwrap.site.looks import Looks
 from pilotwrap.site.schedulers.clock import clock_text, until_s
 from pilotwrap.site.schedulers.lineage import launched
-from pilotwrap.site.schedulers.nodelist import MAX_NODES, as_listed, distinct
+from pilotwrap.site.schedulers.nodelist import as_listed, distinct
 
 NAME = "cobalt"
 SUBMIT = "qsub"

@@ -1,15 +1,15 @@
 """Node lists in brackets, as Slurm and Flux write them: `nid[001003-001004,001010],login1`."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-MAX_NODES = 100_000
-"""No allocation is larger; a list that names more is a mistake (the largest machine has about 10,600 nodes)."""
+from pilotwrap.model.job import MAX_NODES
 
 _GROUP = re.compile(r"\[([^][]*)\]")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _DIGITS = re.compile(r"([0-9]+)")
 _FOLDED_DIGITS = 9
 """Longer numbers are left as they are; nobody's reader is sure to count so far."""
@@ -104,7 +104,10 @@ def _written(numbers: Sequence[str]) -> Iterator[str]:
 def _nodes(text: str) -> Iterator[str]:
     for part in _split(text):
         pieces = _GROUP.split(part)
-        choices = [_numbers(piece) if index % 2 else (piece,) for index, piece in enumerate(pieces)]
+        groups = [_ranges(piece) for piece in pieces[1::2]]
+        if math.prod(sum(len(numbers) for _, numbers in group) for group in groups) > MAX_NODES:
+            raise ValueError(f"{part[:80]!r} names more than {MAX_NODES} nodes")
+        choices = [(piece,) if index % 2 == 0 else _numbers(groups[index // 2]) for index, piece in enumerate(pieces)]
         for chosen in itertools.product(*choices):
             name = "".join(chosen)
             if not _NAME.fullmatch(name):
@@ -126,10 +129,11 @@ def _split(text: str) -> Iterator[str]:
         yield part
 
 
-def _numbers(text: str) -> tuple[str, ...]:
-    ranges = [_range(part, text) for part in text.split(",")]
-    if sum(map(len, (numbers for _, numbers in ranges))) > MAX_NODES:
-        raise ValueError(f"[{text[:80]}] names more than {MAX_NODES} nodes")
+def _ranges(text: str) -> list[tuple[int, range]]:
+    return [_range(part, text) for part in text.split(",")]
+
+
+def _numbers(ranges: Iterable[tuple[int, range]]) -> tuple[str, ...]:
     return tuple(str(number).zfill(width) for width, numbers in ranges for number in numbers)
 
 
