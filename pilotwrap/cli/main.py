@@ -43,6 +43,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
         prog=f"pilotwrap {verb}",
         description=VERBS.get(verb, ""),
         epilog=f"example: {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # an example that is cut in two does not work as printed
     )
     module.arguments(parser)
     return parser
@@ -80,19 +81,29 @@ def _run_verb(verb: str, rest: Sequence[str]) -> int:
         outcome = module.direct(rest)
         if isinstance(outcome, int):
             return outcome
-    from pilotwrap.model.errors import PilotwrapError
+    from pilotwrap.model.errors import PilotwrapError, SiteEnvironmentError
 
     try:
         options = parser_of(verb).parse_args(rest)
-        return int(module.main(options))
+        code = int(module.main(options))
+        sys.stdout.flush()
     except PilotwrapError as error:
         return _tell(error, as_json="--json" in rest)
     except KeyboardInterrupt:
         print("pilotwrap: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _print_no_more()
         return 141
+    except OSError as error:  # a full disk behind our output, above all
+        _print_no_more()
+        why = error.strerror or str(error)
+        return _tell(SiteEnvironmentError(f"{error.filename or 'the output'} failed us", why=why), as_json=False)
+    return code
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
