@@ -74,8 +74,8 @@ def shims_of(home: Path, checkout: Path, mark: str) -> dict[str, list[str]]:
     package, archive = str(checkout / "pilotwrap/host/__main__.py"), folder / "starter.pyz"
     archive.write_bytes(subprocess.check_output([sys.executable, "-m", "pilotwrap", "starter"], cwd=checkout))
     found = {
-        f"of the package{mark}": [*python, package, "shim"],
-        f"of the one file{mark}": [*python, str(archive), "shim"],
+        "of the package": [*python, package, "shim"],
+        "of the one file": [*python, str(archive), "shim"],
     }
     subprocess.run([*python, package, "compile", str(folder)], check=False, stderr=subprocess.DEVNULL)
     if (folder / "shim.py").exists():
