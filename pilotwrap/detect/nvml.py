@@ -26,11 +26,16 @@ def probed(seen: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]
     lacking = [device.pci_address for device in seen if device.pci_address.lower() not in told]
     fates = dict(zip(lacking, _fates(lacking, probe, snapshot), strict=True))
     found = [
-        _known(device, record, probe)
+        _shown(_known(device, record, probe), snapshot)
         for device in seen
         for record in told.get(device.pci_address.lower()) or [fates[device.pci_address]]
     ]
     return found + _strangers(seen, told, probe)
+
+
+def _shown(device: Accelerator, snapshot: Snapshot) -> Accelerator:
+    """Return a device of which the probe has told; NVML may know one that the driver's files lack, which no rank gets."""
+    return device if device.health != "ok" else _unasked(device, snapshot)
 
 
 def _unasked(device: Accelerator, snapshot: Snapshot) -> Accelerator:

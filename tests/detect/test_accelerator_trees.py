@@ -8,7 +8,7 @@ from plan.facts import node
 
 from pilotwrap.detect.accelerators import accelerators
 from pilotwrap.detect.survey import allocation_facts
-from pilotwrap.host import observe
+from pilotwrap.host import observe, pci
 from pilotwrap.model.node import Accelerator
 from pilotwrap.model.snapshot import FileSaid, Snapshot
 
@@ -206,12 +206,11 @@ def test_nvidia_s_own_node_counts_and_not_the_one_for_displays(tree: SysTree) ->
 
 
 def test_a_node_of_nvidia_s_that_refuses_is_not_granted(tree: SysTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     tree.nvidia("0000:c1:00.0", 0)
-    asked = os.access
+    asked = pci.os.access
     # root may open whatever a test can write: refused as a device cgroup would
-    monkeypatch.setattr(os, "access", lambda path, mode: asked(path, mode) and not (mode and "nvidia0" in str(path)))
+    refuses = lambda path, mode: asked(path, mode) and not (mode and "nvidia0" in str(path))  # noqa: E731
+    monkeypatch.setattr("pilotwrap.host.pci.os.access", refuses)
     assert [one.reason for one in found(tree)] == ["not-granted"]
 
 

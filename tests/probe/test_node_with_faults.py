@@ -137,6 +137,13 @@ def test_a_device_that_the_container_lost_is_named_as_such(tree: SysTree, enviro
     assert found(tree, environment("count-3"))[3].detail.startswith("the host's driver lost it")
 
 
+def test_a_device_that_nvml_calls_well_and_the_driver_s_files_lack_is_lost_as_its_rank_would_find(
+    tree: SysTree, environment: Environment
+) -> None:
+    (tree.root / "proc/driver/nvidia/gpus" / ADDRESSES[1] / "information").unlink()
+    assert [device.reason for device in found(tree, environment(""))] == [None, "lost", None, None]
+
+
 def test_a_healthy_device_has_all_that_is_known_of_it(tree: SysTree, environment: Environment) -> None:
     first = found(tree, environment("exclusive:0"))[0]
     assert first == Accelerator(
