@@ -34,7 +34,7 @@ def probed(seen: Sequence[Accelerator], snapshot: Snapshot) -> list[Accelerator]
 
 
 def _shown(device: Accelerator, snapshot: Snapshot) -> Accelerator:
-    """Return a device of which the probe has told; NVML may know one that the driver's files lack, which no rank gets."""
+    """Return a device that the probe has told of; one that the driver's files lack would be refused to a rank."""
     return device if device.health != "ok" else _unasked(device, snapshot)
 
 
