@@ -57,8 +57,10 @@ def _named(probe: ProbeSaid) -> dict[str, list[_Record]]:
 
 
 def _unnamed(probe: ProbeSaid) -> list[_Record]:
-    """Return the records of GPUs that refused before they told their address."""
-    return [record for record in probe.records if record.get("kind") == "device" and not record.get("pci_address")]
+    """Return the records of GPUs that refused before they told their address: nobody can use what has none."""
+    unusable: _Record = {"health": "unusable", "reason": "unknown", "detail": "NVML does not tell its address"}
+    found = [record for record in probe.records if record.get("kind") == "device" and not record.get("pci_address")]
+    return [record if record.get("health") == "unusable" else {**record, **unusable} for record in found]
 
 
 def _fates(lacking: Sequence[str], probe: ProbeSaid, snapshot: Snapshot) -> list[_Record]:

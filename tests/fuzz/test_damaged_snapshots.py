@@ -1,5 +1,6 @@
 """Snapshots of real nodes with damages: facts, a draft and a plan (or one line), and never more than was granted."""
 
+import pytest
 from fuzz.damage import damaged_snapshots
 from fuzz.planning import REFUSALS, answer, kept
 from hypothesis import HealthCheck, given, settings
@@ -84,3 +85,11 @@ def test_a_damaged_snapshot_ends_in_a_plan_or_in_one_line(text: str, mode: str, 
     else:
         assert made.exit_code in REFUSALS
         assert str(made).isprintable()
+
+
+@pytest.mark.parametrize("on_bus", [[], [{"address": "0000:01:00.0", "class": "0x030200", "vendor": "0x10de"}]])
+def test_a_gpu_of_which_nvml_tells_no_address_is_not_used(on_bus: list[dict[str, str]]) -> None:
+    record = {"kind": "device", "pci_address": None, "uuid": "GPU-1", "health": "ok"}
+    said = {"host": "n", "affinity": "0-3", "devices": on_bus, "probes": [{"probe": "nvml", "records": [record]}]}
+    (found,) = node_facts(Snapshot.model_validate(said)).accelerators
+    assert (found.health, found.reason, found.detail) == ("unusable", "unknown", "NVML does not tell its address")

@@ -74,10 +74,13 @@ def test_a_value_that_looks_like_a_placeholder_is_left_as_it_is(capsys: pytest.C
 
 @pytest.mark.usefixtures("folder")
 def test_what_a_file_says_never_reaches_the_terminal_as_an_order(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = {"command": ["true"], "binding": [{"cpus": "\x1b[2J\x00"}]}
-    Path("odd.json").write_text(json.dumps(spec))
-    assert main(["plan", "--machine", "frontier", "--spec", "odd.json"]) == 2
-    assert capsys.readouterr().err.strip().isprintable()
+    spec = {"command": ["true"], "outputs": [{"lfn": "a\x1b[2J", "\x1b[2J": 1}]}
+    Path("odd\x1b[2J.json").write_text(json.dumps(spec))
+    for words in (["--spec", "odd\x1b[2J.json"], ["--spec", "no\x1b[2J.json"], ["--machine", "\x1b[2J.toml"]):
+        assert main(["plan", "--machine", "frontier", *words]) == 2
+        told = capsys.readouterr().err
+        assert "\\x1b[2J" in told
+        assert told.strip().isprintable()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
