@@ -25,7 +25,8 @@ def accelerators(snapshot: Snapshot) -> tuple[Accelerator, ...]:
 
 
 def _accelerators(kind: VendorKind, snapshot: Snapshot) -> Iterator[Accelerator]:
-    along_bus = sorted(snapshot.devices, key=lambda said: said.address)
+    once = {said.address: said for said in reversed(snapshot.devices)}
+    along_bus = [once[address] for address in sorted(once)]
     seen = [device for said in along_bus if vendor_of(said) == kind.NAME for device in kind.devices(said, snapshot)]
     found = kind.in_order(probed(seen, snapshot) if kind.NAME == "nvidia" else seen, snapshot)
     left = set(kind.visible(found, snapshot))

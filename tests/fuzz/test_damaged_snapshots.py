@@ -93,3 +93,10 @@ def test_a_gpu_of_which_nvml_tells_no_address_is_not_used(on_bus: list[dict[str,
     said = {"host": "n", "affinity": "0-3", "devices": on_bus, "probes": [{"probe": "nvml", "records": [record]}]}
     (found,) = node_facts(Snapshot.model_validate(said)).accelerators
     assert (found.health, found.reason, found.detail) == ("unusable", "unknown", "NVML does not tell its address")
+
+
+@pytest.mark.parametrize("vendor", ["0x10de", "0x1002", "0x8086"])
+def test_a_device_that_is_said_twice_is_one_device(vendor: str) -> None:
+    shown = {"address": "0000:01:00.0", "class": "0x038000", "vendor": vendor, "device": "0x7408", "granted": True}
+    facts = node_facts(Snapshot.model_validate({"host": "n", "affinity": "0-3", "devices": [shown, shown]}))
+    assert [one.pci_address for one in facts.accelerators] == ["0000:01:00.0"]
