@@ -76,6 +76,8 @@ def _machine(path: str, text: str | None) -> "Machine":
 
     if text is None:
         raise BadInputError(
-            f"the machine file {path} cannot be read", why="it is no text, or closed to you", remedy="take it away"
+            f"the machine file {path} cannot be read",
+            why="it is no text file, longer than 64 KiB, or closed to you",
+            remedy="take it away",
         )
     return machine_in(text, path)

@@ -1,6 +1,7 @@
 """The user's own machine files, as they are: the image need not see where they lie."""
 
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def folder(environment: "Dict[str, str]") -> str:
 
 
 def texts(environment: "Dict[str, str]") -> "Dict[str, Optional[str]]":
-    """Return each file's path and text; null stands for one that cannot be read as text."""
+    """Return each file's path and text; null stands for one that cannot be read as text, or is too long."""
     place = folder(environment)
     return {path: _text(path) for path in (os.path.join(place, name) for name in _names(place))}
 
@@ -37,7 +38,11 @@ def _names(place: str) -> "List[str]":
 
 def _text(path: str) -> "Optional[str]":
     try:
+        # a pipe with no writer would be waited for without end
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
         with open(path, "rb") as file:
-            return file.read(FILE_MOST).decode("utf-8")
+            text = file.read(FILE_MOST + 1)
+        return text.decode("utf-8") if len(text) <= FILE_MOST else None
     except (OSError, UnicodeDecodeError):
         return None

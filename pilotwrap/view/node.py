@@ -24,7 +24,9 @@ def described(facts: NodeFacts) -> str:
 
 def _allocation(allocation: Allocation) -> str:
     left = "no limit known" if allocation.time_left_s is None else f"{allocation.time_left_s:.0f} s left"
-    return f"{allocation.scheduler} {allocation.job_id or ''}, {allocation.node_count} nodes, {left}"
+    job = f"{allocation.scheduler} {allocation.job_id}" if allocation.job_id else allocation.scheduler
+    nodes = "1 node" if allocation.node_count == 1 else f"{allocation.node_count} nodes"
+    return f"{job}, {nodes}, {left}"
 
 
 def _launcher(launcher: Launcher) -> str:

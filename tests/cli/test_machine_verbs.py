@@ -139,6 +139,16 @@ def test_a_wrong_file_of_one_s_own_is_named_with_its_key(verbs: Verbs, words: tu
     assert "config/pilotwrap/machines/mine.toml is wrong at node.cores: it is 'six'; a whole number is expected" in told
 
 
+@pytest.mark.parametrize("kind", ["pipe", "long", "no text"])
+def test_a_file_of_one_s_own_that_cannot_be_read_whole_is_named_and_not_waited_for(verbs: Verbs, kind: str) -> None:
+    path = verbs.configuration / "mine.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(OWN.encode() + b"#" * (1 << 16) if kind == "long" else b"\xff")
+    assert "config/pilotwrap/machines/mine.toml cannot be read: it is no text file" in verbs("machines", code=2)
+
+
 @pytest.mark.parametrize("content", [None, b"\xff", b"= 1"])
 def test_a_file_that_cannot_be_read_is_named(verbs: Verbs, content: bytes | None) -> None:
     if content is not None:
