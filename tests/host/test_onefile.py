@@ -133,8 +133,8 @@ def test_the_shim_opens_at_most_200_files_compiled_70(
     way: str,
     more: dict[str, str],
 ) -> None:
-    if more and way == "folder" and python != sys.executable:
-        pytest.skip("the folder is run by the Python that it is installed for")
+    if way == "folder":
+        python = sys.executable  # a package is run by the Python that it is installed for
     cpu = max(os.sched_getaffinity(0))
     tree = SysTree(tmp_path / "root")
     tree.nvidia("0000:c1:00.0", 0)
