@@ -82,6 +82,11 @@ class Allocation(Value):
     gpus_per_node: int | None = None
     """Accelerators that were asked for, on each node; None: not told."""
 
+    @property
+    def is_this_node(self) -> bool:
+        """Tell whether all of it is the one node that we are on, whose ranks need no launcher."""
+        return self.node_count == 1 and self.on_node
+
 
 class Launcher(Value):
     """What starts ranks here, and which rank we are ourselves."""

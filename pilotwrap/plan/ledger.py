@@ -66,22 +66,31 @@ def ledger_of(allocation: AllocationFacts) -> Ledger:
         found |= dict.fromkeys(group.hosts, lendable(group.facts, serials=False))
         found |= dict.fromkeys(group.hosts[:1], lendable(group.facts, serials=True))
     devices = {host: found[host] for host in allocation.hosts}
+    return _all_free(cores, memory, devices, whole_nodes=_takes_whole(allocation.head))
+
+
+def _all_free(
+    cores: dict[str, tuple[str, ...]],
+    memory_mib: dict[str, int],
+    devices: dict[str, tuple[Device, ...]],
+    *,
+    whole_nodes: bool,
+) -> Ledger:
     return Ledger(
         free=cores,
-        memory_mib=memory,
+        memory_mib=memory_mib,
         devices=devices,
         all_cores=cores,
-        all_memory_mib=memory,
+        all_memory_mib=memory_mib,
         all_devices=devices,
-        whole_nodes=_takes_whole(allocation.head),
+        whole_nodes=whole_nodes,
     )
 
 
 def _takes_whole(head: NodeFacts) -> bool:
     """Tell whether what starts jobs here takes nodes whole; on the one node that we are on we start them ourselves."""
     kind = launcher_named(head.launcher.command, head.launcher.flavour)
-    here = head.allocation.node_count == 1 and head.allocation.on_node
-    return kind is not None and not kind.SHARES_NODES and not here
+    return kind is not None and not kind.SHARES_NODES and not head.allocation.is_this_node
 
 
 def within(ledger: Ledger, allotment: Allotment) -> Ledger:
@@ -90,15 +99,7 @@ def within(ledger: Ledger, allotment: Allotment) -> Ledger:
     cores = dict.fromkeys(hosts, allotment.cores)
     memory = dict.fromkeys(hosts, allotment.memory_mib)
     devices = {host: tuple(one for one in ledger.all_devices[host] if one.name in names) for host in hosts}
-    return Ledger(
-        free=cores,
-        memory_mib=memory,
-        devices=devices,
-        all_cores=cores,
-        all_memory_mib=memory,
-        all_devices=devices,
-        whole_nodes=ledger.whole_nodes,
-    )
+    return _all_free(cores, memory, devices, whole_nodes=ledger.whole_nodes)
 
 
 def needs(ledger: Ledger, shape: Shape, host: str) -> tuple[int, int]:

@@ -100,7 +100,7 @@ def _launch(
 
 
 def _is_here(hosts: tuple[str, ...], head: NodeFacts) -> bool:
-    return hosts == (head.host,) or (head.allocation.node_count == 1 and head.allocation.on_node)
+    return hosts == (head.host,) or head.allocation.is_this_node
 
 
 def _no_launcher(request: PlanRequest, hosts: tuple[str, ...]) -> LauncherError:

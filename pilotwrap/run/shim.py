@@ -21,7 +21,7 @@ def begin_to_compile(head: NodeFacts, link: StarterLink, run: RunDirectory, host
 
     On one node, whose files are near, its ranks' own time would be saved by spending as much on that before them.
     """
-    if head.allocation.node_count == 1 and head.allocation.on_node:
+    if head.allocation.is_this_node:
         return
     order = {
         "do": "spawn",

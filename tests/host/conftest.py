@@ -10,6 +10,7 @@ import pytest
 from talk import Talk
 
 from pilotwrap.host import __main__ as host_main
+from pilotwrap.host import pack
 
 OLD_AND_NEW = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
@@ -50,6 +51,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
     subprocess.run([sys.executable, "-I", "-S", host_main.__file__, "compile", str(folder)], check=True)
     return folder / "shim.py"
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Path:
+    """Return the one-file starter."""
+    path = tmp_path / "starter.pyz"
+    path.write_bytes(pack.packed())
+    return path
 
 
 @pytest.fixture

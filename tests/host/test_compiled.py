@@ -10,17 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pilotwrap.host import pack
-
 SHIM = "shim.py"
 CODES = "shim.codes"
-
-
-@pytest.fixture
-def starter(tmp_path: Path) -> Path:
-    path = tmp_path / "starter.pyz"
-    path.write_bytes(pack.packed())
-    return path
 
 
 def compile_by(python: str, starter: Path, **more: int) -> Path:

@@ -28,13 +28,6 @@ COUNTED = f"open,openat,{STATS},readlink,readlinkat,access,faccessat,faccessat2,
 CONTROLLER = '#!/bin/sh\nread hello\nread snapshot\necho \'{"do":"finish","exit_code":0,"output":null}\'\n'
 
 
-@pytest.fixture
-def starter(tmp_path: Path) -> Path:
-    path = tmp_path / "starter.pyz"
-    path.write_bytes(pack.packed())
-    return path
-
-
 def test_every_python_packs_the_same_bytes(python: str) -> None:
     packed = subprocess.run([python, "-I", "-S", "-c", PACK, str(ROOT)], capture_output=True, check=True).stdout
     assert packed == pack.packed()

@@ -36,15 +36,21 @@ class Site:
         self.constrained = constrained
 
 
+def four_nodes_gpus(folder: Path) -> Gpus:
+    """Make the devices of four nodes."""
+    gpus = Gpus(folder, tuple(f"node{number}" for number in range(1, 5)))
+    gpus.make()
+    if reason := gpus.why_not():
+        pytest.skip(reason)
+    return gpus
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["not constrained", "constrained"])
 def site(request: pytest.FixtureRequest, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     constrained = bool(request.param)
     if reason := why_not() or (why_not_constrained() if constrained else None):
         pytest.skip(reason)
-    gpus = Gpus(tmp_path_factory.mktemp("gpus"), tuple(f"node{number}" for number in range(1, 5)))
-    gpus.make()
-    if reason := gpus.why_not():
-        pytest.skip(reason)
+    gpus = four_nodes_gpus(tmp_path_factory.mktemp("gpus"))
     with started(4, gpus.variant(library, constrained=constrained)) as running:
         yield Site(running, gpus, constrained=constrained)
     for left in CGROUP.glob("devices/slurm_node[1-4]"):

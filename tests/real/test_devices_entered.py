@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from probe.conftest import library
-from real.gres import ADDRESSES, GPUS, Gpus
+from real.gres import ADDRESSES, GPUS
 from real.image import Image
 from real.slurm import started, why_not
-from real.test_devices import SHOW, Site, run, set_aside, shown, wide
+from real.test_devices import SHOW, Site, four_nodes_gpus, run, set_aside, shown, wide
 from real.worker import Worker, lab
 
 __all__ = ["lab", "library", "wide"]
@@ -23,10 +23,7 @@ __all__ = ["lab", "library", "wide"]
 def site(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if reason := why_not():
         pytest.skip(reason)
-    gpus = Gpus(tmp_path_factory.mktemp("gpus"), tuple(f"node{number}" for number in range(1, 5)))
-    gpus.make()
-    if reason := gpus.why_not():
-        pytest.skip(reason)
+    gpus = four_nodes_gpus(tmp_path_factory.mktemp("gpus"))
     with started(4, gpus.variant(library, constrained=False)) as running:
         yield Site(running, gpus, constrained=False)
 
